@@ -1,0 +1,96 @@
+"""Every refusal the engine can raise.
+
+::
+
+    EngineError
+    ├── SpecError(path, reason)             the network or training spec is not valid
+    ├── DataError(reason)                   the data cannot be trained on or predicted from
+    │   ├── FormatError(line, column, reason)       a file cannot be read as a table
+    │   └── SchemaError(column, expected, got)      a column is absent or of another type
+    ├── DivergedError(epoch, step)          the loss stopped being a finite number
+    └── CheckpointError(version, reason)    bytes that this engine cannot load
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """The engine refused."""
+
+
+class SpecError(EngineError):
+    """The network or training spec is not valid.
+
+    Parameters
+    ----------
+    path : str
+        Where in the spec, as an RFC 6901 pointer such as ``/network/layers/0/units``.
+    reason : str
+        What is wrong there, and what would do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+class DataError(EngineError):
+    """The data cannot be used."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class FormatError(DataError):
+    """The file cannot be read as a table.
+
+    Parameters
+    ----------
+    line : int or None
+        1-based line of the file, where the format has lines.
+    column : str or None
+        The column, where one column is at fault.
+    reason : str
+        What is wrong there, and what would do.
+    """
+
+    def __init__(self, line: int | None, column: str | None, reason: str) -> None:
+        where = [f"line {line}"] if line is not None else []
+        where += [f"column {column!r}"] if column is not None else []
+        super().__init__(f"{', '.join(where)}: {reason}" if where else reason)
+        self.line, self.column = line, column
+
+
+class SchemaError(DataError):
+    """A column is absent or holds another type than is needed.
+
+    Parameters
+    ----------
+    column : str
+    expected, got : str
+        In words, to be read after "expected" and "got".
+    row : int or None
+        0-based row, where one row is at fault.
+    """
+
+    def __init__(self, column: str, expected: str, got: str, row: int | None = None) -> None:
+        where = f"column {column!r}" if row is None else f"row {row}, column {column!r}"
+        super().__init__(f"{where}: expected {expected}, got {got}")
+        self.column, self.expected, self.got, self.row = column, expected, got, row
+
+
+class DivergedError(EngineError):
+    """Training diverged: the loss is no longer a finite number."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__(f"the loss stopped being a finite number in epoch {epoch}, at step {step}")
+        self.epoch, self.step = epoch, step
+
+
+class CheckpointError(EngineError):
+    """The bytes are not a checkpoint or model that this engine can load."""
+
+    def __init__(self, version: object, reason: str) -> None:
+        super().__init__(f"format version {version}: {reason}")
+        self.version, self.reason = version, reason
