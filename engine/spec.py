@@ -6,11 +6,11 @@ it against a dataset. Sending a resolved spec again trains the same network.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-MAX_UNITS = 1_000_000
+MAX_UNITS = 2**53
 MAX_LAYERS = 200
 PARAMETER_BUDGET = 50_000_000
 """Weights and biases that one network may have, unless the caller sets another budget."""
@@ -21,6 +21,14 @@ Precision = Literal["float32", "float64"]
 Activation = Literal["identity", "sigmoid", "tanh", "relu"]
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _json_type(value: Any) -> str:
+    """Choose between the forms of a field by JSON type, so that one form says what is wrong."""
+    return "string" if isinstance(value, str) else "other"
+
+
+OneOrOther = Discriminator(_json_type)
 
 
 class Spec(BaseModel):
@@ -121,9 +129,16 @@ class StopRules(Spec):
     target_loss: float | None = Field(default=None, gt=0)
     """Stop once the training loss of an epoch is at or below this."""
     patience: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Stop after this many epochs without a better validation loss (training loss without validation)."""
+    """Stop after this many epochs without a better loss (of the validation rows, if any)."""
     max_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
     """Stop after this many seconds of training."""
+
+
+BatchSize = Annotated[
+    Annotated[int, Field(ge=1, le=10_000_000), Tag("other")]
+    | Annotated[Literal["full"], Tag("string")],
+    OneOrOther,
+]
 
 
 class TrainingRun(Spec):
@@ -131,7 +146,7 @@ class TrainingRun(Spec):
 
     epochs: int = Field(default=100, ge=1, le=1_000_000)
     """Passes over the training rows."""
-    batch_size: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["full"] = 32
+    batch_size: BatchSize = 32
     """Rows an update of the weights looks at; `"full"` for all of them."""
     stop: StopRules = StopRules()
     """When to stop earlier."""
@@ -144,16 +159,27 @@ class Validation(Spec):
     """Share of the rows, drawn at random by `seed`, stratified by class; 0 for none."""
 
 
+Target = Annotated[
+    Annotated[Name, Tag("string")]
+    | Annotated[list[Name], Field(min_length=1, max_length=1000), Tag("other")],
+    OneOrOther,
+]
+
+Network = Annotated[
+    Annotated[NetworkSpec, Tag("other")] | Annotated[Literal["auto"], Tag("string")], OneOrOther
+]
+
+
 class TrainingSpec(Spec):
     """What to train on the columns of a dataset, and how."""
 
-    target: Name | Annotated[list[Name], Field(min_length=1, max_length=1000)]
+    target: Target
     """The column to predict; several for a regression with several targets."""
     features: Annotated[list[Name], Field(min_length=1, max_length=100_000)] | None = None
     """The columns to predict from; every other column unless given."""
     task: Task | None = None
     """Inferred from the target unless given."""
-    network: NetworkSpec | Literal["auto"] = "auto"
+    network: Network = "auto"
     """The hidden layers, or `"auto"` to have them chosen."""
     loss: LossName | None = None
     """`cross_entropy` for classes and `squared_error` for numbers unless given."""
@@ -174,3 +200,13 @@ class TrainingSpec(Spec):
     def targets(self) -> list[str]:
         """The target columns as a list."""
         return [self.target] if isinstance(self.target, str) else self.target
+
+
+class ResolvedSpec(TrainingSpec):
+    """A training spec in which everything is decided."""
+
+    features: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
+    task: Task
+    network: NetworkSpec
+    loss: LossName
+    validation: Validation

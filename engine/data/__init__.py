@@ -1,0 +1,1 @@
+"""Datasets: tables, their files, preprocessing, splits and batches."""
