@@ -1,0 +1,216 @@
+"""Models and training states as bytes, in the safetensors format.
+
+The format is a JSON header and raw numbers: nothing in it can run. What is
+not a tensor is JSON in the header's ``__metadata__``. The format's
+specification is that of huggingface/safetensors, whose reader reads these
+bytes; here it takes a page, so the engine needs no package for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.preprocessing import ClassEncoder, FeatureEncoder, TargetScaler
+from engine.data.table import InputColumn
+from engine.errors import CheckpointError
+from engine.model import Model
+from engine.network import build_network
+from engine.spec import ResolvedSpec
+from engine.training import TrainingState, blank_state, output_of
+
+VERSION = 1
+
+DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+LENGTH_BYTES = 8
+ALIGNMENT_BYTES = 8
+HEADER_LIMIT_BYTES = 100_000_000
+
+Tensors = dict[str, NDArray[Any]]
+
+COUNTERS = ("epoch", "batch", "step", "loss_sum", "rows", "seconds", "best_loss", "best_epoch")
+"""The numbers of a training state."""
+
+
+def write_tensors(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """Return tensors and text as a safetensors file."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    parts, start = [], 0
+    for name, tensor in tensors.items():
+        part = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).tobytes()
+        header[name] = {
+            "dtype": NAMES[tensor.dtype.newbyteorder("<")],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, start + len(part)],
+        }
+        parts.append(part)
+        start += len(part)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNMENT_BYTES)
+    return b"".join([len(text).to_bytes(LENGTH_BYTES, "little"), text, *parts])
+
+
+def read_tensors(data: bytes) -> tuple[Tensors, dict[str, str]]:
+    """Return the tensors and the text of a safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        The header is not one, or its tensors do not tile the data exactly.
+    """
+    header, begin = _header(data)
+    metadata = header.pop("__metadata__", {})
+    tensors: Tensors = {}
+    expected = 0
+    try:
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            start, stop = entry["data_offsets"]
+            dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+            size = math.prod(shape) * dtype.itemsize
+            if start != expected or stop != start + size:
+                raise CheckpointError(VERSION, f"tensor {name!r} overlaps another or leaves a gap")
+            flat = np.frombuffer(data, dtype, math.prod(shape), begin + start)
+            tensors[name] = flat.reshape(shape)
+            expected = stop
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(VERSION, f"the header is not valid: {error!r}") from error
+    if begin + expected != len(data):
+        raise CheckpointError(VERSION, f"expected {begin + expected} bytes, got {len(data)}")
+    return tensors, metadata
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], int]:
+    length = int.from_bytes(data[:LENGTH_BYTES], "little")
+    begin = LENGTH_BYTES + length
+    if len(data) < LENGTH_BYTES or length > HEADER_LIMIT_BYTES or begin > len(data):
+        raise CheckpointError(VERSION, "the header is longer than the data")
+    try:
+        header = json.loads(data[LENGTH_BYTES:begin])
+    except ValueError as error:
+        raise CheckpointError(VERSION, f"the header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(VERSION, "the header is not a JSON object")
+    return header, begin
+
+
+def _read(data: bytes, kind: str) -> tuple[Tensors, dict[str, Any]]:
+    """Read what `_write` wrote."""
+    tensors, metadata = read_tensors(data)
+    version = metadata.get("version")
+    if metadata.get("kind") != kind or version != str(VERSION):
+        expected = f"expected a {kind} of version {VERSION}"
+        raise CheckpointError(version, f"{expected}, got {metadata.get('kind')!r}")
+    return tensors, json.loads(metadata["content"])
+
+
+def _write(kind: str, tensors: Mapping[str, NDArray[Any]], content: dict[str, Any]) -> bytes:
+    metadata = {"kind": kind, "version": str(VERSION), "content": json.dumps(content)}
+    return write_tensors(tensors, metadata)
+
+
+def dump_model(model: Model) -> bytes:
+    """Return a model as bytes."""
+    tensors = {
+        **model.network.tensors(),
+        "features.center": model.features.center,
+        "features.scale": model.features.scale,
+    }
+    content: dict[str, Any] = {
+        "spec": model.spec.model_dump(mode="json"),
+        "inputs": [
+            {"name": c.name, "type": c.type, "levels": list(c.levels), "shape": list(c.shape)}
+            for c in model.features.inputs
+        ],
+    }
+    if isinstance(model.target, ClassEncoder):
+        content["classes"] = list(model.target.classes)
+    else:
+        tensors["target.mean"] = model.target.mean
+        tensors["target.deviation"] = model.target.deviation
+    return _write("model", tensors, content)
+
+
+def load_model(data: bytes) -> Model:
+    """Return the model that `dump_model` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        The bytes are no model, or one of another version.
+    """
+    tensors, content = _read(data, "model")
+    spec = ResolvedSpec.model_validate(content["spec"])
+    inputs = tuple(
+        InputColumn(c["name"], c["type"], tuple(c["levels"]), tuple(c["shape"]))
+        for c in content["inputs"]
+    )
+    features = FeatureEncoder(inputs, tensors["features.center"], tensors["features.scale"])
+    target = _target(spec, content, tensors)
+    outputs = len(target.classes if isinstance(target, ClassEncoder) else target.targets)
+    output, dtype = output_of(spec), spec.precision
+    network = build_network(spec.network, features.width, outputs, output, dtype)
+    for name, view in network.tensors().items():
+        view[:] = tensors[name]
+    return Model(spec, features, target, network.frozen())
+
+
+def _target(
+    spec: ResolvedSpec, content: dict[str, Any], tensors: Tensors
+) -> ClassEncoder | TargetScaler:
+    if spec.task == "classification":
+        return ClassEncoder(spec.targets[0], tuple(content["classes"]))
+    return TargetScaler(tuple(spec.targets), tensors["target.mean"], tensors["target.deviation"])
+
+
+def dump_state(state: TrainingState) -> bytes:
+    """Return a training state as bytes."""
+    tensors = {
+        "parameters": state.network.parameters,
+        "best_parameters": state.best_parameters,
+        **{f"moments.{name}": moment for name, moment in state.optimizer.moments.items()},
+    }
+    content = {
+        **{name: getattr(state, name) for name in COUNTERS},
+        "optimizer_steps": state.optimizer.t,
+        "dropout": state.dropout.bit_generator.state,
+    }
+    return _write("state", tensors, content)
+
+
+def load_state(data: bytes, spec: ResolvedSpec, *, inputs: int, outputs: int) -> TrainingState:
+    """Return the training state that `dump_state` wrote.
+
+    Parameters
+    ----------
+    data : bytes
+    spec : TrainingSpec
+        That which the state was started with.
+    inputs, outputs : int
+        As they were at the start.
+
+    Raises
+    ------
+    CheckpointError
+        The bytes are no state, one of another version, or one of another network.
+    """
+    tensors, content = _read(data, "state")
+    state = blank_state(spec, inputs=inputs, outputs=outputs)
+    try:
+        state.network.parameters[:] = tensors["parameters"]
+        state.best_parameters[:] = tensors["best_parameters"]
+        for name, moment in state.optimizer.moments.items():
+            moment[:] = tensors[f"moments.{name}"]
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(VERSION, "it belongs to another network or optimizer") from error
+    for name in COUNTERS:
+        setattr(state, name, content[name])
+    state.optimizer.t = content["optimizer_steps"]
+    state.dropout.bit_generator.state = content["dropout"]
+    return state

@@ -1,0 +1,225 @@
+"""Preprocessing: columns to the numbers that a network sees, and back.
+
+What is fitted here is fitted on the training rows and becomes part of the
+model, so that a prediction is scaled as the training rows were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.arrays import Labels, Matrix, Vector
+from engine.data.table import NUMERIC, Column, InputColumn, Table
+from engine.errors import SchemaError
+
+CLIP = 3.0
+"""Inputs are squeezed smoothly into (-CLIP, CLIP), so that no outlier rules the first layer."""
+
+
+def input_width(inputs: Sequence[InputColumn]) -> int:
+    """Count the numbers that a network sees for these columns."""
+    return sum(_width(column) for column in inputs)
+
+
+def _width(column: InputColumn) -> int:
+    if column.type == "category":
+        return 1 if len(column.levels) <= 2 else len(column.levels)
+    return int(np.prod(column.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class FeatureEncoder:
+    """Columns to a matrix: ``clip((x - center) * scale)``.
+
+    Numbers are scaled by the median and the quartiles; the elements of a
+    tensor share one scale, as they are one quantity; a category of two levels
+    becomes -1 or 1, one of more levels becomes one column a level. Then
+    ``clip(x) = x / sqrt(1 + (x / CLIP)**2)``: the robust scaling and smooth
+    clipping of RealMLP (Holzmüller, Grinsztajn & Steinwart 2024, section 3).
+    Deviations: tensors are scaled as a whole, by mean and deviation.
+
+    Parameters
+    ----------
+    inputs : tuple of InputColumn
+    center, scale : Vector of shape (width,)
+    """
+
+    inputs: tuple[InputColumn, ...]
+    center: Vector
+    scale: Vector
+
+    @classmethod
+    def fit(cls, table: Table, features: Sequence[str]) -> FeatureEncoder:
+        """Fit on the training rows."""
+        columns = [table.column(name) for name in features]
+        fitted = [_fit_scale(column) for column in columns]
+        center, scale = (np.concatenate(parts) for parts in zip(*fitted, strict=True))
+        return cls(tuple(InputColumn.of(column) for column in columns), center, scale)
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row becomes."""
+        return len(self.center)
+
+    def transform(self, table: Table, dtype: np.dtype[Any] | type) -> Matrix:
+        """Return the rows of a table as a matrix of shape (rows, width).
+
+        Raises
+        ------
+        SchemaError
+            A column is absent, of another type, or holds what cannot be fed to a network.
+        """
+        x = np.empty((table.rows, self.width), dtype=dtype)
+        start = 0
+        for wanted in self.inputs:
+            column = conform(table.column(wanted.name), wanted)
+            stop = start + _width(wanted)
+            values = (_numbers(column) - self.center[start:stop]) * self.scale[start:stop]
+            x[:, start:stop] = values / np.sqrt(1 + (values / CLIP) ** 2)
+            start = stop
+        return x
+
+
+def _numbers(column: Column) -> NDArray[np.float64]:
+    """Return a column as float64 of shape (rows, width), before scaling."""
+    rows = len(column.values)
+    if column.type != "category":
+        return np.asarray(column.values, dtype=np.float64).reshape(rows, -1)
+    if len(column.levels) <= 2:
+        return (2.0 * column.values - 1.0).reshape(rows, 1)
+    one_hot: NDArray[np.bool_] = column.values[:, None] == np.arange(len(column.levels))
+    return one_hot.astype(np.float64)
+
+
+def _fit_scale(column: Column) -> tuple[Vector, Vector]:
+    """Return the center and the factor for each number of a column; factor 0 where constant."""
+    values = _numbers(column)
+    if column.type == "tensor":
+        deviation = values.std()
+        factor = 1 / deviation if deviation > 0 else 0.0
+        return np.full(values.shape[1], values.mean()), np.full(values.shape[1], factor)
+    low, median, high = np.percentile(values, [25, 50, 75], axis=0)
+    span = values.max(axis=0) - values.min(axis=0)
+    with np.errstate(divide="ignore"):
+        factor = np.where(high > low, 1 / (high - low), np.where(span > 0, 2 / span, 0.0))
+    return median, factor
+
+
+def conform(column: Column, wanted: InputColumn) -> Column:
+    """Return ``column`` with the type and levels that a model was trained with, or refuse."""
+    both_numbers = column.type in NUMERIC and wanted.type in NUMERIC
+    if column.type != wanted.type and not both_numbers:
+        raise SchemaError(column.name, f"the type {wanted.type}", f"the type {column.type}")
+    if column.shape != wanted.shape:
+        raise SchemaError(column.name, f"the shape {wanted.shape}", f"the shape {column.shape}")
+    _check_present(column)
+    if column.type == "category" and column.levels != wanted.levels:
+        return _recode(column, wanted.levels)
+    return column
+
+
+def _check_present(column: Column) -> None:
+    if column.type == "category":
+        bad = column.values < 0
+    else:
+        flat = column.values.reshape(len(column.values), -1)
+        bad = ~np.isfinite(flat).all(axis=1)
+    if bad.any():
+        got = f"a missing value, NaN or infinity, one of {int(bad.sum())}"
+        raise SchemaError(column.name, "a value in every row", got, int(bad.argmax()))
+
+
+def _recode(column: Column, levels: tuple[str, ...]) -> Column:
+    code = {level: position for position, level in enumerate(levels)}
+    for row, value in enumerate(column.values):
+        if column.levels[value] not in code:
+            expected = "one of the levels seen in training"
+            raise SchemaError(column.name, expected, repr(column.levels[value]), row)
+    codes = np.array([code.get(level, -1) for level in column.levels], dtype=np.int32)
+    return Column(column.name, column.type, codes[column.values], levels)
+
+
+ClassName = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class ClassEncoder:
+    """Classes to labels 0, 1, … in the order of ``classes``."""
+
+    target: str
+    classes: tuple[ClassName, ...]
+
+    @classmethod
+    def fit(cls, table: Table, target: str) -> ClassEncoder:
+        """Take the classes from all rows, sorted."""
+        column = table.column(target)
+        if column.type == "category":
+            used = np.unique(column.values[column.values >= 0])
+            return cls(target, tuple(column.levels[code] for code in used))
+        plain = {"boolean": bool, "integer": int, "number": float, "text": str}[column.type]
+        return cls(target, tuple(plain(value) for value in np.unique(column.values)))
+
+    def transform(self, table: Table) -> Labels:
+        """Return the labels, shape (rows,).
+
+        Raises
+        ------
+        SchemaError
+            A row's class is missing or was not there when training.
+        """
+        column = table.column(self.target)
+        label: dict[Any, int] = {name: position for position, name in enumerate(self.classes)}
+        values = column.values
+        if column.type == "category":
+            values = np.array([*column.levels, None], dtype=object)[values]
+        labels = np.array([label.get(value, -1) for value in values.tolist()], dtype=np.intp)
+        if (labels < 0).any():
+            row = int((labels < 0).argmax())
+            expected = f"one of the {len(self.classes)} classes of the model"
+            raise SchemaError(self.target, expected, repr(values[row]), row)
+        return labels
+
+
+@dataclass(frozen=True)
+class TargetScaler:
+    """Numbers to numbers of mean 0 and deviation 1, and back.
+
+    Parameters
+    ----------
+    targets : tuple of str
+    mean, deviation : Vector of shape (targets,)
+        Of the training rows; the deviation is 1 where it would be 0.
+    """
+
+    targets: tuple[str, ...]
+    mean: Vector
+    deviation: Vector
+
+    @classmethod
+    def fit(cls, table: Table, targets: Sequence[str]) -> TargetScaler:
+        """Fit on the training rows."""
+        y = _stack(table, targets)
+        deviation = y.std(axis=0)
+        return cls(tuple(targets), y.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+
+    def raw(self, table: Table) -> Matrix:
+        """Return the targets as they are, float64 of shape (rows, targets)."""
+        return _stack(table, self.targets)
+
+    def transform(self, table: Table, dtype: np.dtype[Any] | type) -> Matrix:
+        """Return the scaled targets, shape (rows, targets)."""
+        return ((self.raw(table) - self.mean) / self.deviation).astype(dtype)
+
+    def invert(self, y: Matrix) -> Matrix:
+        """Return predictions in the targets' own units, float64."""
+        return np.asarray(y, dtype=np.float64) * self.deviation + self.mean
+
+
+def _stack(table: Table, targets: Sequence[str]) -> Matrix:
+    columns = [conform(table.column(name), InputColumn(name, "number")) for name in targets]
+    return np.stack([column.values for column in columns], axis=1)

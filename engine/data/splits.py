@@ -1,0 +1,60 @@
+"""Splits: which rows train and which validate."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.arrays import Labels
+
+Rows = NDArray[np.intp]
+
+
+def split(
+    rows: int, fraction: float, rng: np.random.Generator, labels: Labels | None = None
+) -> tuple[Rows, Rows]:
+    """Divide the rows 0 to ``rows - 1`` at random.
+
+    Parameters
+    ----------
+    rows : int
+        At least 1.
+    fraction : float
+        Share of the rows to validate on, from 0 to below 1. Above 0 it gives at
+        least one row where there are two; one row always remains to train on.
+    rng : numpy.random.Generator
+    labels : Labels of shape (rows,), optional
+        Each class gets its share of the validation rows, by largest remainder;
+        a class keeps at least one row to train on.
+
+    Returns
+    -------
+    training, validation : ndarray of intp
+        Both ascending.
+    """
+    groups = [np.arange(rows)] if labels is None else _groups(labels)
+    wanted = min(max(round(rows * fraction), 1), rows - 1) if fraction > 0 else 0
+    shares = _shares([len(group) for group in groups], wanted)
+    parts = [rng.permutation(group)[:share] for group, share in zip(groups, shares, strict=True)]
+    validation = np.sort(np.concatenate(parts))
+    return np.setdiff1d(np.arange(rows), validation, assume_unique=True), validation
+
+
+def _groups(labels: Labels) -> list[Rows]:
+    """Return the rows of each class."""
+    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+
+def _shares(sizes: list[int], wanted: int) -> list[int]:
+    """Divide ``wanted`` among groups in proportion to size, one member of each staying out.
+
+    What rounding down leaves over goes to the largest remainders.
+    """
+    limits = [size - 1 for size in sizes]
+    wanted = min(wanted, sum(limits))
+    exact = [wanted * size / sum(sizes) for size in sizes]
+    shares = [min(int(share), limit) for share, limit in zip(exact, limits, strict=True)]
+    while sum(shares) < wanted:
+        open_groups = [i for i in range(len(sizes)) if shares[i] < limits[i]]
+        shares[max(open_groups, key=lambda i: exact[i] - shares[i])] += 1
+    return shares

@@ -1,0 +1,202 @@
+"""A table: named, typed columns of equal length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import DataError, SchemaError
+
+ColumnType = Literal["number", "integer", "boolean", "category", "text", "timestamp", "tensor"]
+
+NUMERIC: frozenset[ColumnType] = frozenset({"number", "integer", "boolean"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """One named column.
+
+    Parameters
+    ----------
+    name : str
+    type : ColumnType
+    values : ndarray of shape (rows,) or (rows, *shape)
+        ``number``, ``integer``, ``boolean``: float64, NaN where missing.
+        ``category``: int32 codes into ``levels``, -1 where missing.
+        ``text``: str or None. ``timestamp``: datetime64[us], NaT where missing.
+        ``tensor``: any number type, one array a row.
+    levels : tuple of str
+        The values of a ``category``, in order.
+    """
+
+    name: str
+    type: ColumnType
+    values: NDArray[Any]
+    levels: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row's value; empty but for a tensor."""
+        return self.values.shape[1:]
+
+    def take(self, rows: NDArray[np.intp]) -> Column:
+        """Return the rows asked for, in that order."""
+        return Column(self.name, self.type, self.values[rows], self.levels)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length."""
+
+    columns: tuple[Column, ...]
+    _by_name: dict[str, Column] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {column.name: column for column in self.columns})
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return len(self.columns[0].values)
+
+    def column(self, name: str) -> Column:
+        """Return the column called ``name``, or say which name comes nearest."""
+        if name not in self._by_name:
+            raise SchemaError(name, "a column of the table", f"none{nearest(name, self._by_name)}")
+        return self._by_name[name]
+
+    def take(self, rows: NDArray[np.intp]) -> Table:
+        """Return the rows asked for, in that order."""
+        return Table(tuple(column.take(rows) for column in self.columns))
+
+
+def nearest(name: str, known: Any) -> str:
+    """Return ``"; did you mean 'x'?"``, or the known names, or nothing when there are none."""
+    names = [str(k) for k in known]
+    if close := get_close_matches(name, names, n=1, cutoff=0.6):
+        return f"; did you mean {close[0]!r}?"
+    if not names:
+        return ""
+    shown = ", ".join(repr(n) for n in names[:10])
+    return f"; there are {shown}" + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+@dataclass(frozen=True)
+class InputColumn:
+    """What a model needs to know of a column that it predicts from."""
+
+    name: str
+    type: ColumnType
+    levels: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, column: Column) -> InputColumn:
+        """Describe ``column``."""
+        return cls(column.name, column.type, column.levels, column.shape)
+
+
+def table_from_instances(inputs: Sequence[InputColumn], instances: Sequence[Any]) -> Table:
+    """Build a table from JSON instances.
+
+    Parameters
+    ----------
+    inputs : sequence of InputColumn
+    instances : sequence
+        Each a dict by input name, or a list in the order of ``inputs``.
+
+    Raises
+    ------
+    SchemaError
+        An input is missing, unknown, or of the wrong type; its ``row`` is the instance.
+    """
+    rows = [_ordered(inputs, row, instance) for row, instance in enumerate(instances)]
+    return Table(
+        tuple(
+            _column_of(column, [values[position] for values in rows])
+            for position, column in enumerate(inputs)
+        )
+    )
+
+
+def _ordered(inputs: Sequence[InputColumn], row: int, instance: Any) -> list[Any]:
+    names = [column.name for column in inputs]
+    if isinstance(instance, dict):
+        for name in instance:
+            if name not in names:
+                raise SchemaError(name, "an input of the model", f"none{nearest(name, names)}", row)
+        for name in names:
+            if name not in instance:
+                raise SchemaError(name, "a value", "nothing", row)
+        return [instance[name] for name in names]
+    if isinstance(instance, list):
+        if len(instance) != len(names):
+            wanted = f"{len(names)} values in the order of the model's inputs"
+            raise DataError(f"row {row}: expected {wanted}, got {len(instance)}")
+        return instance
+    raise DataError(f"row {row}: expected an object or an array, got {json_type(instance)}")
+
+
+def _column_of(column: InputColumn, values: list[Any]) -> Column:
+    if column.type == "tensor":
+        array = np.empty((len(values), *column.shape))
+        for row, value in enumerate(values):
+            array[row] = _tensor(column, row, value)
+        return Column(column.name, column.type, array)
+    if column.type == "category":
+        code = {level: position for position, level in enumerate(column.levels)}
+        for row, value in enumerate(values):
+            if not isinstance(value, str) or value not in code:
+                hint = nearest(value, column.levels) if isinstance(value, str) else ""
+                expected = "one of the levels seen in training"
+                raise SchemaError(column.name, expected, f"{json_value(value)}{hint}", row)
+        codes = np.array([code[value] for value in values], dtype=np.int32)
+        return Column(column.name, column.type, codes, column.levels)
+    for row, value in enumerate(values):
+        _check_scalar(column, row, value)
+    return Column(column.name, column.type, np.array(values, dtype=np.float64))
+
+
+def _check_scalar(column: InputColumn, row: int, value: Any) -> None:
+    if column.type == "boolean":
+        if not isinstance(value, bool):
+            raise SchemaError(column.name, "true or false", json_value(value), row)
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SchemaError(column.name, "a number", json_value(value), row)
+    elif not -1.7e308 < value < 1.7e308:
+        raise SchemaError(column.name, "a finite number", str(value)[:40], row)
+
+
+def _tensor(column: InputColumn, row: int, value: Any) -> NDArray[np.float64]:
+    wanted = f"numbers nested in the shape {list(column.shape)}"
+    try:
+        array = np.array(value, dtype=np.float64) if isinstance(value, list) else None
+    except (ValueError, TypeError, OverflowError):
+        array = None
+    if array is None:
+        raise SchemaError(column.name, wanted, json_value(value), row)
+    if array.shape != column.shape and array.shape != (int(np.prod(column.shape)),):
+        raise SchemaError(column.name, wanted, f"the shape {list(array.shape)}", row)
+    if not np.isfinite(array).all():
+        raise SchemaError(column.name, "finite numbers", "NaN or infinity", row)
+    return array.reshape(column.shape)
+
+
+def json_type(value: Any) -> str:
+    """Name the JSON type of a value, with its article."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def json_value(value: Any) -> str:
+    """Show a value in a message: its type, and short scalars as they are."""
+    if isinstance(value, str):
+        return f"the string {value[:40]!r}"
+    if isinstance(value, (bool, int, float)):
+        return f"{json_type(value)} ({str(value)[:40]})"
+    return json_type(value)
