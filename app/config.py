@@ -1,0 +1,149 @@
+"""Settings: everything the environment can change, read here and nowhere else."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from engine.spec import PARAMETER_BUDGET
+
+MIB = 2**20
+
+SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
+
+
+def _json_object(value: Any) -> Any:
+    """Read an object from the environment, where it can only be text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError('expected a JSON object such as {"ada": "her key"}') from error
+
+
+Keys = dict[Annotated[str, Field(min_length=1)], Annotated[SecretStr, Field(min_length=1)]]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """What an operator can set, each as ``CHAINRULE_`` and the name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHAINRULE_",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    host: str = "127.0.0.1"
+    """The address to listen on; one that others can reach needs `api_keys`."""
+    port: int = Field(default=8000, ge=0, le=65_535)
+    """The port to listen on; 0 takes any that is free."""
+    home: Path = Path("var")
+    """The folder for the database and the datasets, where these have no address of their own."""
+    database_url: str = ""
+    """`postgresql://…` or `sqlite:///…`; a SQLite file in `home` unless given."""
+    broker_url: str = "memory://"
+    """`redis://…`; `memory://` needs no broker: the worker looks into the database instead."""
+    storage_url: str = ""
+    """The place of the datasets: a folder or `s3://bucket/prefix`; in `home` unless given."""
+    api_keys: Annotated[Keys, NoDecode, BeforeValidator(_json_object)] = {}
+    """A JSON object of owner and key; without any, there is no login."""
+    upload_limit_bytes: int = Field(default=256 * MIB, ge=1)
+    """The largest upload that is taken."""
+    unpacked_limit_bytes: int = Field(default=1024 * MIB, ge=1)
+    """The most that an upload may unpack to, and the most memory that reading it may take."""
+    body_limit_bytes: int = Field(default=64 * MIB, ge=1)
+    """The largest JSON body that is taken."""
+    parameter_budget: int = Field(default=PARAMETER_BUDGET, ge=1)
+    """How many weights and biases one network may have."""
+    lease_seconds: Seconds = 30
+    """A running job whose worker is silent for so long is given to another."""
+    heartbeat_seconds: Seconds = 1
+    """How often a worker reports progress and hears of a cancel."""
+    reap_seconds: Seconds = 5
+    """How often a worker looks for jobs whose worker is silent."""
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    """A job fails once so many workers were lost over it."""
+    checkpoint_seconds: Seconds = 10
+    """How often a running job is saved, so that another worker can go on from there."""
+    worker_concurrency: int = Field(default=1, ge=1, le=256)
+    """How many jobs a worker trains at once, each in its own process."""
+    api_workers: int = Field(default=1, ge=1, le=256)
+    """How many processes serve HTTP."""
+    api_threads: int = Field(default=16, ge=1, le=512)
+    """How many requests each of these processes serves at once."""
+    predictor_cache_bytes: int = Field(default=256 * MIB, ge=0)
+    """How much memory each API process spends on models that were asked for before."""
+    wait_limit_seconds: float = Field(default=60, ge=0, le=60)
+    """The longest that a `?wait=` is held."""
+    idempotency_hours: float = Field(default=24, gt=0, le=8_760)
+    """How long the answer to an `Idempotency-Key` is kept."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    """The least severe messages that are logged."""
+    log_format: Literal["json", "console"] = "json"
+    """`json` for machines, `console` for people."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _know_the_database(cls, url: str) -> str:
+        if url and not url.startswith(SCHEMES):
+            raise ValueError(f"expected a URL that starts with one of {', '.join(SCHEMES)}")
+        return url
+
+    @model_validator(mode="after")
+    def _lock_the_door(self) -> Self:
+        """Refuse to serve strangers without a login, and owners that cannot be told apart."""
+        if not self.api_keys and not _is_loopback(self.host):
+            raise ValueError(
+                f"anyone who reaches {self.host} could use the service: set CHAINRULE_API_KEYS "
+                'to a JSON object such as {"ada": "her key"}, or CHAINRULE_HOST to 127.0.0.1'
+            )
+        if len({key.get_secret_value() for key in self.api_keys.values()}) < len(self.api_keys):
+            raise ValueError("two owners in CHAINRULE_API_KEYS share a key: give each its own")
+        return self
+
+    @model_validator(mode="after")
+    def _beat_within_the_lease(self) -> Self:
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                f"a lease of {self.lease_seconds:g} s would end between heartbeats: set "
+                f"CHAINRULE_LEASE_SECONDS to at least {2 * self.heartbeat_seconds:g}, "
+                "or CHAINRULE_HEARTBEAT_SECONDS lower"
+            )
+        return self
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL, also where none is set."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'chainrule.db'}"
+
+    @property
+    def resolved_storage_url(self) -> str:
+        """Where datasets are kept, also where nothing is set."""
+        return self.storage_url or str(self.home.resolve() / "datasets")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """Return the environment for a process of the service, with other settings where given.
+
+    A BLAS that starts a thread per core in every process gets in its own way;
+    the number of processes is what an operator scales.
+    """
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    changed = {f"CHAINRULE_{name.upper()}": value for name, value in changes.items()}
+    return {**threads, **os.environ, **changed}  # noqa: TID251 - here is where

@@ -1,0 +1,80 @@
+"""Where dataset files live: a folder, or whatever fsspec reaches, such as ``s3://bucket/prefix``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+
+class Storage:
+    """Files by name; a file never changes under its name, and is never seen half written.
+
+    Parameters
+    ----------
+    url : str
+        A folder, or a URL that fsspec knows.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._files, self._root = url_to_fs(url, use_listings_cache=False)
+        self._is_local = isinstance(self._files, LocalFileSystem)
+        if self._is_local:
+            Path(self._root).mkdir(parents=True, exist_ok=True)
+
+    def put(self, source: Path, name: str) -> None:
+        """Store a copy of the file ``source``."""
+        if self._is_local:
+            _copy_atomically(source, Path(self._root) / name)
+        else:
+            self._files.put_file(str(source), self._path(name))
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """Give a path to read the file from, to be mapped into memory at will, for a while."""
+        if self._is_local:
+            yield Path(self._root) / name
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "file"
+            self._files.get_file(self._path(name), str(path))
+            yield path
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self._files.exists(self._path(name)))
+
+    def delete(self, name: str) -> None:
+        """Delete the file, if it is there."""
+        with suppress(FileNotFoundError):
+            self._files.rm_file(self._path(name))
+
+    def ping(self) -> None:
+        """Raise what the storage raises when it cannot be reached."""
+        if self._is_local:
+            self._files.info(self._root)
+        else:
+            self._files.info(self._root.split("/")[0])
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+def _copy_atomically(source: Path, target: Path) -> None:
+    """Copy beside the target, reach the disk, then rename: there is the whole file or none."""
+    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=".incoming-")
+    try:
+        with os.fdopen(handle, "wb") as out, source.open("rb") as content:
+            shutil.copyfileobj(content, out, 2**20)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(scratch).replace(target)
+    except BaseException:
+        Path(scratch).unlink()
+        raise

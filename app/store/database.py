@@ -1,0 +1,178 @@
+"""The database: two ways in, one to read and one to write, alike on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Engine,
+    Float,
+    PoolProxiedConnection,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+BUSY_SECONDS = 30
+"""How long SQLite waits for its turn to write."""
+
+
+class Database:
+    """A database, for one process and any number of its threads.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///file`` or ``postgresql://…``.
+
+    Attributes
+    ----------
+    reader, writer : Engine
+        On SQLite only the writer takes the lock, with ``BEGIN IMMEDIATE``: a
+        deferred transaction that reads and then writes fails at once when
+        another has written in between, whatever the timeout. Readers never
+        wait for it. The writer has one connection, so that the threads of a
+        process queue in order instead of racing for the file.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            self.reader = _sqlite(parsed, "BEGIN", pool_size=0, query_only=True)
+            self.writer = _sqlite(parsed, "BEGIN IMMEDIATE", pool_size=1, query_only=False)
+        else:
+            self.writer = _postgresql(parsed)
+            self.reader = self.writer.execution_options(postgresql_readonly=True)
+        self._watch: PoolProxiedConnection | None = None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite, else it is PostgreSQL."""
+        return self.writer.dialect.name == "sqlite"
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a session that cannot write; its rows stay readable after it."""
+        with Session(self.reader) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Open a session that commits at the end, or rolls back on an error. Keep it short."""
+        with Session(self.writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def ping(self) -> None:
+        """Raise what the driver raises when the database does not answer."""
+        with self.reader.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def changed(self) -> int | None:
+        """Return a number that is another one once somebody has committed.
+
+        It costs microseconds. None means that this database cannot tell: look.
+        """
+        if not self.is_sqlite:
+            return None
+        if self._watch is None:
+            self._watch = self.reader.raw_connection()
+        with closing(self._watch.cursor()) as cursor:
+            cursor.execute("PRAGMA data_version")
+            [[version]] = cursor.fetchall()
+        return int(version)
+
+    def dispose(self) -> None:
+        """Close every connection; the next use opens new ones."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        self.reader.dispose()
+        self.writer.dispose()
+
+
+def _sqlite(url: URL, begin: str, *, pool_size: int, query_only: bool) -> Engine:
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=BUSY_SECONDS)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        _write_ahead(connection)
+        connection.executescript(f"""
+            PRAGMA busy_timeout = {BUSY_SECONDS * 1000};
+            PRAGMA synchronous = NORMAL;
+            PRAGMA foreign_keys = ON;
+            PRAGMA temp_store = MEMORY;
+            PRAGMA query_only = {query_only};
+        """)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log, where the file is not there yet.
+
+    For this one statement SQLite does not wait while another process does the
+    same, so two that start on a new file would fail each other.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _postgresql(url: URL) -> Engine:
+    """Connect so that a server that went away costs seconds, not a hung thread."""
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=8,
+        pool_timeout=10,
+        connect_args={
+            "connect_timeout": 5,
+            "tcp_user_timeout": 10_000,
+            "application_name": "chainrule",
+        },
+    )
+
+
+class DatabaseClock(FunctionElement[float]):
+    """What `database_clock` returns; each dialect has its own words for it."""
+
+    type = Float()
+    inherit_cache = True
+
+
+def database_clock() -> DatabaseClock:
+    """Return the database's clock, in seconds since 1970: leases need no synchronised hosts."""
+    return DatabaseClock()
+
+
+@compiles(DatabaseClock, "sqlite")
+def _sqlite_clock(_element: DatabaseClock, _compiler: SQLCompiler, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(DatabaseClock, "postgresql")
+def _postgresql_clock(_element: DatabaseClock, _compiler: SQLCompiler, **_: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"

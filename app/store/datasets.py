@@ -1,0 +1,92 @@
+"""Datasets: their rows. The files are in `app.store.blobs`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, delete, select
+from sqlalchemy.orm import Session
+
+from app.store.errors import ConflictError, NotFoundError
+from app.store.lifecycle import LIVE
+from app.store.pages import Page, cut
+from app.store.tables import Dataset, Job, new_id
+
+
+def add(
+    session: Session,
+    *,
+    owner: str,
+    name: str,
+    format: str,  # noqa: A002 - as the caller knows it
+    rows: int,
+    bytes: int,  # noqa: A002 - as the caller knows it
+    sha256: str,
+    columns: list[dict[str, Any]],
+    location: str,
+) -> Dataset:
+    """Add a dataset whose file is in the storage under ``location``."""
+    dataset = Dataset(
+        id=new_id("ds"),
+        owner=owner,
+        name=name,
+        format=format,
+        rows=rows,
+        bytes=bytes,
+        sha256=sha256,
+        columns=columns,
+        location=location,
+    )
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def get(session: Session, owner: str, dataset_id: str) -> Dataset:
+    """Return a dataset.
+
+    Raises
+    ------
+    NotFoundError
+        There is none with this id, or it is somebody else's.
+    """
+    dataset = session.scalar(_mine(owner, dataset_id))
+    if dataset is None:
+        raise NotFoundError("dataset", dataset_id)
+    return dataset
+
+
+def page(session: Session, owner: str, *, limit: int, cursor: str | None) -> Page[Dataset]:
+    """Return a page of the owner's datasets, newest first."""
+    return cut(session, select(Dataset).where(Dataset.owner == owner), Dataset.id, limit, cursor)
+
+
+def hold(session: Session, owner: str, dataset_id: str) -> None:
+    """Keep a dataset from being removed until the transaction ends; raises like `get`."""
+    if session.scalar(_mine(owner, dataset_id).with_for_update(read=True)) is None:
+        raise NotFoundError("dataset", dataset_id)
+
+
+def remove(session: Session, owner: str, dataset_id: str) -> str | None:
+    """Delete a dataset; return the storage name of its file if no other dataset shares it.
+
+    Raises
+    ------
+    ConflictError
+        A live job uses it.
+    """
+    dataset = session.scalar(_mine(owner, dataset_id).with_for_update())
+    if dataset is None:
+        raise NotFoundError("dataset", dataset_id)
+    user = session.scalar(
+        select(Job.id).where(Job.dataset_id == dataset_id, Job.status.in_(LIVE)).limit(1)
+    )
+    if user is not None:
+        raise ConflictError("dataset", f"job {user} uses it; cancel it or wait for its end")
+    session.execute(delete(Dataset).where(Dataset.id == dataset_id))
+    shared = session.scalar(select(Dataset.id).where(Dataset.location == dataset.location).limit(1))
+    return dataset.location if shared is None else None
+
+
+def _mine(owner: str, dataset_id: str) -> Select[Dataset]:
+    return select(Dataset).where(Dataset.id == dataset_id, Dataset.owner == owner)

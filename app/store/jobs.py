@@ -1,0 +1,431 @@
+"""Jobs: what a caller asks of them, what a worker does with them, and what keeps the queue moving.
+
+Every change of status is one guarded UPDATE that names the states it may
+leave, so of two that race one wins. What a worker writes is guarded by its
+attempt as well: a worker that was thought lost and comes back cannot write
+over the one that has the job now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, true, update
+from sqlalchemy.orm import Session
+
+from app.store import artifacts, datasets
+from app.store.database import database_clock
+from app.store.errors import ConflictError, IllegalMoveError, LostClaimError, NotFoundError
+from app.store.lifecycle import LIVE, TERMINAL, JobStatus, sources_of
+from app.store.pages import Page, cut
+from app.store.tables import Checkpoint, CurvePoint, Job, new_id, now
+
+WORKER_LOST_ADVICE = (
+    "the worker stopped answering {failures} times, most likely out of memory; "
+    "use a smaller network or batch, or fewer rows, and submit it again"
+)
+
+
+class Signal(StrEnum):
+    """What a worker hears when it reports."""
+
+    GO = "go"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    LOST = "lost"
+    """The job ended or went to another worker: write nothing more."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker's right to a job, as long as it renews its lease.
+
+    Parameters
+    ----------
+    job_id, owner, dataset_id : str
+    attempt : int
+        The fencing number: every write of this claim names it.
+    worker : str
+        Who holds the claim.
+    spec : dict
+        The resolved spec.
+    traceparent : str or None
+        The trace that the job was submitted in.
+    """
+
+    job_id: str
+    owner: str
+    dataset_id: str
+    attempt: int
+    worker: str
+    spec: dict[str, Any]
+    traceparent: str | None
+
+
+# What a caller asks.
+
+
+def submit(
+    session: Session,
+    *,
+    owner: str,
+    dataset_id: str,
+    spec: dict[str, Any],
+    epochs: int,
+    name: str | None,
+    metadata: dict[str, Any] | None,
+    traceparent: str | None = None,
+) -> Job:
+    """Queue a job.
+
+    Raises
+    ------
+    NotFoundError
+        The owner has no such dataset.
+    """
+    datasets.hold(session, owner, dataset_id)
+    job = Job(
+        id=new_id("job"),
+        owner=owner,
+        dataset_id=dataset_id,
+        spec=spec,
+        epochs=epochs,
+        name=name,
+        job_metadata=metadata,
+        traceparent=traceparent,
+        queued_at=database_clock(),
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def get(session: Session, owner: str, job_id: str, *, lock: bool = False) -> Job:
+    """Return a job, if asked for locked until the transaction ends.
+
+    Raises
+    ------
+    NotFoundError
+        There is none with this id, or it is somebody else's.
+    """
+    mine = select(Job).where(Job.id == job_id, Job.owner == owner)
+    job = session.scalar(mine.with_for_update() if lock else mine)
+    if job is None:
+        raise NotFoundError("job", job_id)
+    return job
+
+
+def page(
+    session: Session,
+    owner: str,
+    *,
+    limit: int,
+    cursor: str | None,
+    status: JobStatus | None = None,
+    dataset: str | None = None,
+    name: str | None = None,
+) -> Page[Job]:
+    """Return a page of the owner's jobs, newest first, of those that match."""
+    query = select(Job).where(Job.owner == owner)
+    for column, wanted in ((Job.status, status), (Job.dataset_id, dataset), (Job.name, name)):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    return cut(session, query, Job.id, limit, cursor)
+
+
+def request_cancel(session: Session, owner: str, job_id: str) -> Job:
+    """Cancel a job that waits, or ask the worker of one that runs to stop.
+
+    Raises
+    ------
+    IllegalMoveError
+        It has ended already.
+    """
+    return _stop(session, owner, job_id, JobStatus.CANCELLED, cancel_requested=True)
+
+
+def request_pause(session: Session, owner: str, job_id: str) -> Job:
+    """Put a job aside that waits, or ask the worker of one that runs to put it aside.
+
+    Raises
+    ------
+    IllegalMoveError
+        It is paused already or has ended.
+    """
+    return _stop(session, owner, job_id, JobStatus.PAUSED, pause_requested=True)
+
+
+def _stop(session: Session, owner: str, job_id: str, target: JobStatus, **request: bool) -> Job:
+    """Ask the worker if there is one, else move the job at once; nobody claims it in between."""
+    get(session, owner, job_id, lock=True)
+    asked = _change(session, Job.id == job_id, Job.status == JobStatus.RUNNING, **request)
+    return asked or move(session, job_id, target)
+
+
+def resume(session: Session, owner: str, job_id: str) -> Job:
+    """Queue a paused job again.
+
+    Raises
+    ------
+    IllegalMoveError
+        It is not paused.
+    """
+    get(session, owner, job_id)
+    return move(session, job_id, JobStatus.QUEUED, Job.status == JobStatus.PAUSED)
+
+
+def remove(session: Session, owner: str, job_id: str) -> None:
+    """Delete a job with its curve and checkpoint; its model stays.
+
+    Raises
+    ------
+    ConflictError
+        It is live.
+    """
+    job = get(session, owner, job_id)
+    if job.status in LIVE:
+        raise ConflictError("job", f"{job_id} is {job.status}; cancel it first")
+    kept = session.scalar(select(Checkpoint.artifact_id).where(Checkpoint.job_id == job_id))
+    session.execute(delete(Job).where(Job.id == job_id))
+    if kept is not None:
+        artifacts.remove(session, kept)
+
+
+def curve(session: Session, job_id: str, since: int | None = None) -> Sequence[CurvePoint]:
+    """Return the points of a job's curve, those after epoch ``since`` if it is given."""
+    points = select(CurvePoint).where(CurvePoint.job_id == job_id).order_by(CurvePoint.epoch)
+    if since is not None:
+        points = points.where(CurvePoint.epoch > since)
+    return session.scalars(points).all()
+
+
+# How a job moves.
+
+
+def move(
+    session: Session,
+    job_id: str,
+    target: JobStatus,
+    *conditions: ColumnElement[bool],
+    **values: Any,
+) -> Job:
+    """Move a job to ``target``, or refuse.
+
+    Raises
+    ------
+    IllegalMoveError
+        It is in no state that leads there, or does not meet ``conditions``.
+    """
+    job = _move(session, target, Job.id == job_id, *conditions, **values)
+    if job is None:
+        raise IllegalMoveError(job_id, target)
+    return job
+
+
+def _move(
+    session: Session, target: JobStatus, *conditions: ColumnElement[bool], **values: Any
+) -> Job | None:
+    leads_there = Job.status.in_(sources_of(target))
+    arrived = {"status": target, **_upon(target), **values}
+    return _change(session, leads_there, *conditions, **arrived)
+
+
+def _upon(target: JobStatus) -> dict[str, Any]:
+    """Return what a job sheds when it enters a status."""
+    if target is JobStatus.RUNNING:
+        return {}
+    idle: dict[str, Any] = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
+    idle["pause_requested"] = False
+    if target is JobStatus.QUEUED:
+        return {**idle, "queued_at": database_clock(), "rung_at": None}
+    return {**idle, "finished_at": now()} if target in TERMINAL else idle
+
+
+def _change(session: Session, *conditions: ColumnElement[bool], **values: Any) -> Job | None:
+    """Change the one job that meets the conditions, visibly; return it, or None."""
+    values = {"version": Job.version + 1, **values}
+    statement = update(Job).where(*conditions).values(values).returning(Job)
+    return session.scalars(statement, execution_options=_FRESH).one_or_none()
+
+
+_FRESH = {"synchronize_session": False, "populate_existing": True}
+"""The row as the database returns it is the truth, also for objects that the session holds."""
+
+
+# What a worker does.
+
+
+def claim(session: Session, job_id: str, worker: str, lease_seconds: float) -> Claim | None:
+    """Take a queued job; None when it is not queued, so that a doubled message does nothing."""
+    job = _move(
+        session,
+        JobStatus.RUNNING,
+        Job.id == job_id,
+        attempt=Job.attempt + 1,
+        lease_owner=worker,
+        lease_expires=database_clock() + lease_seconds,
+        started_at=func.coalesce(Job.started_at, now()),
+    )
+    if job is None:
+        return None
+    return Claim(
+        job_id=job.id,
+        owner=job.owner,
+        dataset_id=cast(str, job.dataset_id),  # a live job has one
+        attempt=job.attempt,
+        worker=worker,
+        spec=job.spec,
+        traceparent=job.traceparent,
+    )
+
+
+def heartbeat(
+    session: Session,
+    claim: Claim,
+    lease_seconds: float,
+    *,
+    epoch: int | None = None,
+    fraction: float | None = None,
+    eta_seconds: float | None = None,
+    samples_per_second: float | None = None,
+    metrics: dict[str, float] | None = None,
+) -> Signal:
+    """Renew the lease, write the progress that is given, and hear what is asked."""
+    progress = {
+        "epoch": epoch,
+        "fraction": fraction,
+        "eta_seconds": eta_seconds,
+        "samples_per_second": samples_per_second,
+        "metrics": metrics,
+    }
+    given = {name: value for name, value in progress.items() if value is not None}
+    job = _change(
+        session,
+        *_held(claim),
+        lease_expires=database_clock() + lease_seconds,
+        version=Job.version + (1 if given else 0),
+        **given,
+    )
+    if job is None:
+        return Signal.LOST
+    if job.cancel_requested:
+        return Signal.CANCEL
+    return Signal.PAUSE if job.pause_requested else Signal.GO
+
+
+def record_points(session: Session, claim: Claim, points: Sequence[dict[str, Any]]) -> None:
+    """Add points to the curve, each a dict of `CurvePoint`'s columns but the job."""
+    hold(session, claim)
+    if points:
+        rows = [{"job_id": claim.job_id, **point} for point in points]
+        session.execute(insert(CurvePoint), rows)
+
+
+def truncate_curve(session: Session, claim: Claim, epoch: int) -> None:
+    """Drop the points after ``epoch``, from where the training goes on."""
+    hold(session, claim)
+    later = (CurvePoint.job_id == claim.job_id, CurvePoint.epoch > epoch)
+    session.execute(delete(CurvePoint).where(*later))
+
+
+def succeed(session: Session, claim: Claim, *, model_id: str, metrics: dict[str, float]) -> None:
+    """End a job with its model."""
+    values = {"model_id": model_id, "metrics": metrics, "fraction": 1.0}
+    _finish(session, claim, JobStatus.SUCCEEDED, **values)
+
+
+def fail(session: Session, claim: Claim, code: str, detail: str) -> None:
+    """End a job with what went wrong and what would do."""
+    _finish(session, claim, JobStatus.FAILED, error_code=code, error_detail=detail)
+
+
+def finish_cancelled(session: Session, claim: Claim) -> None:
+    """End a job as its caller asked."""
+    _finish(session, claim, JobStatus.CANCELLED)
+
+
+def requeue(session: Session, claim: Claim) -> None:
+    """Give a job back unfinished: to the queue, or to where its caller asked for meanwhile."""
+    for target, asked in _ASKED:
+        if _move(session, target, *_held(claim), asked) is not None:
+            return
+    raise LostClaimError(claim.job_id, claim.attempt)
+
+
+_ASKED: tuple[tuple[JobStatus, ColumnElement[bool]], ...] = (
+    (JobStatus.CANCELLED, Job.cancel_requested.is_(True)),
+    (JobStatus.PAUSED, Job.pause_requested.is_(True)),
+    (JobStatus.QUEUED, true()),
+)
+"""Where an unfinished job goes: the first whose condition holds."""
+
+
+def hold(session: Session, claim: Claim) -> None:
+    """Make sure that the claim holds until the transaction ends.
+
+    Raises
+    ------
+    LostClaimError
+        The job ended or went to another attempt. So does every function here
+        that writes for a claim; only `heartbeat` answers `Signal.LOST`.
+    """
+    if session.scalar(select(Job.id).where(*_held(claim)).with_for_update()) is None:
+        raise LostClaimError(claim.job_id, claim.attempt)
+
+
+def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Job.id == claim.job_id,
+        Job.attempt == claim.attempt,
+        Job.status == JobStatus.RUNNING,
+    )
+
+
+def _finish(session: Session, claim: Claim, target: JobStatus, **values: Any) -> None:
+    if _move(session, target, *_held(claim), **values) is None:
+        raise LostClaimError(claim.job_id, claim.attempt)
+
+
+# What keeps the queue moving.
+
+
+def due(session: Session, *, limit: int, ring_again_seconds: float) -> Sequence[str]:
+    """Return queued jobs that nobody rang for, or not lately; those that wait longest first."""
+    unheard = or_(Job.rung_at.is_(None), Job.rung_at < database_clock() - ring_again_seconds)
+    waiting = select(Job.id).where(Job.status == JobStatus.QUEUED, unheard)
+    return session.scalars(waiting.order_by(Job.queued_at, Job.id).limit(limit)).all()
+
+
+def mark_rung(session: Session, job_ids: Sequence[str]) -> None:
+    """Remember that the doorbell rings for these now."""
+    session.execute(update(Job).where(Job.id.in_(job_ids)).values(rung_at=database_clock()))
+
+
+def reap(session: Session, max_attempts: int) -> list[tuple[str, JobStatus]]:
+    """Take every job from a worker whose lease ran out; return where each of them went.
+
+    One over which too many workers were lost fails; the others go where
+    `requeue` would send them.
+    """
+    lost = Job.failures + 1
+    worker_lost = {
+        "error_code": "worker_lost",
+        "error_detail": WORKER_LOST_ADVICE.format(failures=max_attempts),
+    }
+    cancelled, *others = _ASKED
+    reaped: list[tuple[str, JobStatus]] = []
+    for target, condition in (cancelled, (JobStatus.FAILED, lost >= max_attempts), *others):
+        error = worker_lost if target is JobStatus.FAILED else {}
+        changes = {"status": target, "failures": lost, "version": Job.version + 1}
+        statement = (
+            update(Job)
+            .where(Job.status == JobStatus.RUNNING, Job.lease_expires < database_clock(), condition)
+            .values({**changes, **_upon(target), **error})
+            .returning(Job.id)
+        )
+        found = session.scalars(statement, execution_options={"synchronize_session": False})
+        reaped += [(job_id, target) for job_id in found]
+    return reaped

@@ -1,0 +1,244 @@
+"""The tables, as classes. A row that a caller can see names its owner."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    TypeDecorator,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from uuid_utils import uuid7
+
+from app.store.lifecycle import JobStatus
+
+
+def new_id(prefix: str) -> str:
+    """Return a new id such as ``ds_0190…``; later ids sort after earlier ones."""
+    return f"{prefix}_{uuid7().hex}"
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time in UTC; SQLite forgets the zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """What all tables share: how Python's types and the constraints' names are written."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        JobStatus: Enum(
+            JobStatus,
+            native_enum=False,
+            length=16,
+            values_callable=lambda statuses: [status.value for status in statuses],
+        ),
+        datetime: UtcDateTime(),
+        int: BigInteger(),
+        dict[str, Any]: JSON(none_as_null=True),
+        dict[str, float]: JSON(),
+        dict[str, str]: JSON(none_as_null=True),
+        list[dict[str, Any]]: JSON(),
+        list[str]: JSON(),
+        list[Any]: JSON(none_as_null=True),
+    }
+
+
+class Dataset(Base):
+    """An uploaded table; its cells are a file in the storage."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (Index(None, "owner", "id"), Index(None, "location"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str]
+    format: Mapped[str]
+    rows: Mapped[int]
+    bytes: Mapped[int]
+    """Of the file as it was uploaded, as is the sha256."""
+    sha256: Mapped[str]
+    columns: Mapped[list[dict[str, Any]]]
+    location: Mapped[str]
+    """The name in the storage; datasets of the same bytes share a file."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Job(Base):
+    """A training job. The row is the job; a message about it is only a doorbell."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "status", "queued_at"),
+        Index(None, "dataset_id"),
+        Index(None, "model_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
+    """A live job has one; a job that has ended may outlive it."""
+    name: Mapped[str | None]
+    job_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    """Whatever the caller wants to keep with it (SQLAlchemy has the plain name)."""
+    spec: Mapped[dict[str, Any]]
+    """The resolved spec, with the dataset's id: sending it back trains the same network."""
+    traceparent: Mapped[str | None]
+
+    status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
+    version: Mapped[int] = mapped_column(default=1)
+    """One more after every change that a caller can see."""
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    pause_requested: Mapped[bool] = mapped_column(default=False)
+
+    attempt: Mapped[int] = mapped_column(default=0)
+    """One more with every claim; what an older attempt writes is refused."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """Attempts that ended with a lost worker."""
+    lease_owner: Mapped[str | None]
+    lease_expires: Mapped[float | None]
+    """By the database's clock, as are the two times below."""
+    queued_at: Mapped[float]
+    rung_at: Mapped[float | None]
+    """When the doorbell last rang for it."""
+
+    epoch: Mapped[int] = mapped_column(default=0)
+    epochs: Mapped[int]
+    fraction: Mapped[float] = mapped_column(default=0.0)
+    eta_seconds: Mapped[float | None]
+    samples_per_second: Mapped[float | None]
+    metrics: Mapped[dict[str, float]] = mapped_column(default=dict)
+    error_code: Mapped[str | None]
+    error_detail: Mapped[str | None]
+    model_id: Mapped[str | None] = mapped_column(
+        ForeignKey("models.id", ondelete="SET NULL", use_alter=True)
+    )
+
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class CurvePoint(Base):
+    """One epoch of a job's loss curve."""
+
+    __tablename__ = "curve_points"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    step: Mapped[int]
+    train_loss: Mapped[float]
+    validation_loss: Mapped[float | None]
+    learning_rate: Mapped[float]
+    seconds: Mapped[float]
+    metrics: Mapped[dict[str, float]]
+
+
+class Artifact(Base):
+    """Bytes that are too large for one value: weights and checkpoints."""
+
+    __tablename__ = "artifacts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ArtifactChunk(Base):
+    """A piece of an artifact, so that no more than this is in memory at once."""
+
+    __tablename__ = "artifact_chunks"
+
+    artifact_id: Mapped[str] = mapped_column(
+        ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True
+    )
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    data: Mapped[bytes]
+
+
+class Checkpoint(Base):
+    """The newest state of a job's training, to go on from."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (Index(None, "artifact_id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"))
+    epoch: Mapped[int]
+    step: Mapped[int]
+    attempt: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TrainedModel(Base):
+    """What a job leaves behind, to predict with. It never changes."""
+
+    __tablename__ = "models"
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "job_id"),
+        Index(None, "artifact_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    task: Mapped[str]
+    inputs: Mapped[list[dict[str, Any]]]
+    outputs: Mapped[list[str]]
+    classes: Mapped[list[Any] | None]
+    metrics: Mapped[dict[str, float]]
+    parameters: Mapped[int]
+    bytes: Mapped[int]
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class IdempotencyKey(Base):
+    """A key that an owner sent with a request, and the answer once there is one."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    status: Mapped[int | None]
+    """None while the first request is in flight."""
+    headers: Mapped[dict[str, str] | None]
+    body: Mapped[bytes | None]
+    created_at: Mapped[float]
+    """By the database's clock."""
