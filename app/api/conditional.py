@@ -1,0 +1,66 @@
+"""Entity tags and held answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import orjson
+from flask import Response, request
+from pydantic import BaseModel
+
+from app.api.services import services
+
+LOOK_SECONDS = 0.1
+"""How often a held answer looks for a change."""
+
+
+def answer(body: BaseModel, status: int = 200, location: str | None = None) -> Response:
+    """Answer with a resource."""
+    response = Response(body.model_dump_json(), status, content_type="application/json")
+    if location is not None:
+        response.headers["Location"] = location
+    return response
+
+
+def answer_json(body: object) -> Response:
+    """Answer with plain JSON values; a number that JSON cannot hold becomes null."""
+    return Response(
+        orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS), content_type="application/json"
+    )
+
+
+def answer_tagged(body: BaseModel, tag: str) -> Response:
+    """Answer a GET of one resource with its strong entity tag, or 304."""
+    response = answer(body)
+    response.set_etag(tag)
+    response.make_conditional(request)
+    return response
+
+
+def hold(tag: Callable[[], tuple[str, bool]], seconds: float) -> None:
+    """Wait until a resource is not what the caller already has, or until it is final.
+
+    Parameters
+    ----------
+    tag : callable
+        Returns the resource's entity tag now, and whether it will change no more.
+    seconds : float
+        The longest wait. Where as many requests are held as the server can
+        spare threads for, there is no wait.
+    """
+    places = services().waiting
+    if not places.acquire(blocking=False):
+        return
+    try:
+        until = time.monotonic() + seconds
+        while not _news(*tag()) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+    finally:
+        places.release()
+
+
+def _news(tag: str, final: bool) -> bool:
+    if request.if_none_match:
+        return final or not request.if_none_match.contains(tag)
+    return final

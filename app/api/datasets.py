@@ -1,0 +1,219 @@
+"""Datasets: upload, look, delete."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, get_args
+
+from flask import Response, request, url_for
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from app.api import once, schemas
+from app.api.conditional import answer, answer_json, answer_tagged
+from app.api.pages import answer_page
+from app.api.services import owner, services
+from app.store import datasets
+from app.store.tables import Dataset
+from engine.data import formats
+from engine.data.formats import Compression, Format
+from engine.data.profiling import profile
+
+bp = APIBlueprint("datasets", __name__, url_prefix="/v1/datasets", abp_tags=[Tag(name="Datasets")])
+
+MEDIA_TYPES: dict[str, Format] = {
+    "text/csv": "csv",
+    "text/tab-separated-values": "tsv",
+    "application/x-npz": "npz",
+}
+SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".npz": "npz"}
+MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+PACKED_SUFFIXES = (".gz", ".zst")
+PIECE_BYTES = 1 << 20
+
+_UPLOAD_BODY = {
+    "required": True,
+    "description": "A table; gzip and zstd are unpacked.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {"type": "string", "format": "binary"},
+                    "name": {"type": "string"},
+                    "format": {"type": "string", "enum": list(get_args(Format))},
+                },
+            }
+        },
+        **{
+            media_type: {"schema": {"type": "string", "format": "binary"}}
+            for media_type in MEDIA_TYPES
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Received:
+    """An upload on disk, not yet looked into."""
+
+    path: Path
+    bytes: int
+    sha256: str
+    name: str
+    format: Format
+
+
+@bp.post(
+    "",
+    responses={201: schemas.Dataset},
+    openapi_extensions={"requestBody": _UPLOAD_BODY},
+)
+def upload(query: schemas.UploadQuery) -> Response:
+    """Upload a dataset, as a form with `file` or as the raw bytes."""
+    with tempfile.TemporaryDirectory(dir=services().scratch) as folder:
+        received = _receive(Path(folder), query)
+        if (replayed := once.begin_upload(received.sha256)) is not None:
+            return replayed
+        try:
+            return _keep(received, Path(folder))
+        except BaseException:
+            once.abandon()
+            raise
+
+
+def _receive(folder: Path, query: schemas.UploadQuery) -> Received:
+    if request.mimetype == "multipart/form-data":
+        return _receive_form(folder)
+    if request.mimetype not in MEDIA_TYPES:
+        known = ", ".join(["multipart/form-data", *MEDIA_TYPES])
+        raise UnsupportedMediaType(f"expected one of {known}; got {request.mimetype or 'none'!r}")
+    size, digest = _write(request.stream, folder / "upload")
+    kind = MEDIA_TYPES[request.mimetype]
+    return Received(folder / "upload", size, digest, query.name or f"untitled.{kind}", kind)
+
+
+def _receive_form(folder: Path) -> Received:
+    form = schemas.UploadForm.model_validate(request.form.to_dict())
+    file = request.files.get("file")
+    if file is None or not file.filename:
+        raise BadRequest("the form has no file in the field `file`")
+    kind = form.format or _format_of(file.filename)
+    size, digest = _write(file.stream, folder / "upload")
+    return Received(folder / "upload", size, digest, form.name or file.filename[:200], kind)
+
+
+def _format_of(filename: str) -> Format:
+    stem = Path(filename.lower())
+    suffix = Path(stem.stem).suffix if stem.suffix in PACKED_SUFFIXES else stem.suffix
+    if suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        reason = f"cannot tell the format of {filename[:100]!r}; end its name in {known}"
+        raise BadRequest(f"{reason} or send `format`")
+    return SUFFIXES[suffix]
+
+
+def _write(body: IO[bytes], path: Path) -> tuple[int, str]:
+    """Stream a body to disk; return its size and sha256."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as out:
+        while piece := body.read(PIECE_BYTES):
+            out.write(piece)
+            digest.update(piece)
+            size += len(piece)
+    return size, digest.hexdigest()
+
+
+def _keep(received: Received, folder: Path) -> Response:
+    """Read the upload into an Arrow file, store it under its content's name, and add its row."""
+    limit = services().settings.unpacked_limit_bytes
+    source = _unpacked(received.path, folder, limit)
+    arrow = folder / "table.arrow"
+    table = formats.ingest(source, received.format, arrow, memory_limit_bytes=limit)
+    location = f"{received.sha256}-{received.format}.arrow"
+    services().storage.put(arrow, location)
+    columns = [dataclasses.asdict(column) for column in profile(table)]
+    with services().database.writing() as session:
+        dataset = datasets.add(
+            session,
+            owner=owner(),
+            name=received.name,
+            format=received.format,
+            rows=table.rows,
+            bytes=received.bytes,
+            sha256=received.sha256,
+            columns=columns,
+            location=location,
+        )
+        where = url_for("datasets.show", dataset_id=dataset.id)
+        response = answer(resource(dataset), 201, where)
+        if (key := once.sent_key()) is not None:
+            once.keep(session, key, response)
+    return response
+
+
+def _unpacked(path: Path, folder: Path, limit_bytes: int) -> Path:
+    with path.open("rb") as file:
+        start = file.read(4)
+    for magic, compression in MAGIC.items():
+        if start.startswith(magic):
+            formats.decompress(path, folder / "unpacked", compression, limit_bytes)
+            return folder / "unpacked"
+    return path
+
+
+def resource(dataset: Dataset) -> schemas.Dataset:
+    """Describe a dataset to a caller."""
+    return schemas.Dataset(
+        id=dataset.id,
+        name=dataset.name,
+        format=dataset.format,
+        rows=dataset.rows,
+        bytes=dataset.bytes,
+        sha256=dataset.sha256,
+        created_at=dataset.created_at,
+        columns=[schemas.ColumnProfile.model_validate(column) for column in dataset.columns],
+    )
+
+
+@bp.get("", responses={200: schemas.DatasetPage})
+def index(query: schemas.PageQuery) -> Response:
+    """List the datasets, newest first."""
+    with services().database.reading() as session:
+        page = datasets.page(session, owner(), limit=query.limit, cursor=query.cursor)
+        data = [resource(dataset) for dataset in page.items]
+    body = schemas.DatasetPage(data=data, next_cursor=page.next_cursor)
+    return answer_page(body, page.next_cursor)
+
+
+@bp.get("/<dataset_id>", responses={200: schemas.Dataset})
+def show(path: schemas.DatasetPath) -> Response:
+    """Show a dataset with a profile of its columns."""
+    with services().database.reading() as session:
+        dataset = datasets.get(session, owner(), path.dataset_id)
+        return answer_tagged(resource(dataset), dataset.id)
+
+
+@bp.get("/<dataset_id>/rows", responses={200: schemas.Rows})
+def rows(path: schemas.DatasetPath, query: schemas.RowsQuery) -> Response:
+    """Show the first rows."""
+    with services().database.reading() as session:
+        location = datasets.get(session, owner(), path.dataset_id).location
+    with services().storage.local(location) as file:
+        return answer_json({"data": formats.first_rows(file, query.limit)})
+
+
+@bp.delete("/<dataset_id>", responses={204: None})
+def remove(path: schemas.DatasetPath) -> tuple[str, int]:
+    """Delete a dataset that no live job uses."""
+    with services().database.writing() as session:
+        orphan = datasets.remove(session, owner(), path.dataset_id)
+    if orphan is not None:
+        services().storage.delete(orphan)
+    return "", 204

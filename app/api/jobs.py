@@ -1,0 +1,158 @@
+"""Jobs: submit, follow, cancel, delete."""
+
+from __future__ import annotations
+
+from flask import Response, request, url_for
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from sqlalchemy.orm import Session
+
+from app.api import charts, schemas
+from app.api.conditional import answer, answer_tagged, hold
+from app.api.once import once
+from app.api.pages import answer_page
+from app.api.services import owner, services
+from app.store import datasets, jobs
+from app.store.lifecycle import TERMINAL
+from app.store.tables import Job
+from engine.data.profiling import ColumnProfile
+from engine.resolution import resolve
+from engine.spec import TrainingSpec
+
+bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="Jobs")])
+
+
+@bp.post("", responses={201: schemas.Job})
+def submit(body: schemas.JobRequest) -> Response:
+    """Queue a training job."""
+
+    def work(session: Session) -> Response:
+        job = _submit(session, body)
+        return answer(resource(job), 201, url_for("jobs.show", job_id=job.id))
+
+    response = once(work)
+    services().doorbell.ring(response.headers["Location"].rsplit("/", 1)[-1])
+    return response
+
+
+def _submit(session: Session, body: schemas.JobRequest) -> Job:
+    dataset = datasets.get(session, owner(), body.dataset)
+    columns = [ColumnProfile(**column) for column in dataset.columns]
+    asked = TrainingSpec.model_validate(
+        body.model_dump(include=set(TrainingSpec.model_fields), exclude_unset=True)
+    )
+    spec = resolve(asked, columns, dataset.rows, services().settings.parameter_budget)
+    return jobs.submit(
+        session,
+        owner=owner(),
+        dataset_id=dataset.id,
+        spec={"dataset": dataset.id, **spec.model_dump(mode="json")},
+        epochs=spec.training.epochs,
+        name=body.name,
+        metadata=body.metadata,
+        traceparent=request.headers.get("traceparent"),
+    )
+
+
+def resource(job: Job) -> schemas.Job:
+    """Describe a job to a caller."""
+    error = None
+    if job.error_code is not None:
+        error = schemas.JobError(code=job.error_code, detail=job.error_detail or "")
+    return schemas.Job(
+        id=job.id,
+        name=job.name,
+        status=job.status,
+        attempt=job.attempt,
+        progress=schemas.JobProgress(
+            epoch=job.epoch,
+            epochs=job.epochs,
+            fraction=job.fraction,
+            eta_seconds=job.eta_seconds,
+            samples_per_second=job.samples_per_second,
+        ),
+        metrics=job.metrics,
+        model=job.model_id,
+        error=error,
+        spec=job.spec,
+        metadata=job.job_metadata,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
+
+
+@bp.get("", responses={200: schemas.JobPage})
+def index(query: schemas.JobsQuery) -> Response:
+    """List the jobs, newest first."""
+    with services().database.reading() as session:
+        page = jobs.page(
+            session,
+            owner(),
+            limit=query.limit,
+            cursor=query.cursor,
+            status=query.status,
+            dataset=query.dataset,
+            name=query.name,
+        )
+        data = [resource(job) for job in page.items]
+    body = schemas.JobPage(data=data, next_cursor=page.next_cursor)
+    return answer_page(body, page.next_cursor)
+
+
+@bp.get("/<job_id>", responses={200: schemas.Job})
+def show(path: schemas.JobPath, query: schemas.WaitQuery) -> Response:
+    """Show a job; with `wait`, once it has changed or ended."""
+
+    def tag() -> tuple[str, bool]:
+        with services().database.reading() as session:
+            job = jobs.get(session, owner(), path.job_id)
+            return _tag(job), job.status in TERMINAL
+
+    if query.wait:
+        hold(tag, min(query.wait, services().settings.wait_limit_seconds))
+    with services().database.reading() as session:
+        job = jobs.get(session, owner(), path.job_id)
+        return answer_tagged(resource(job), _tag(job))
+
+
+def _tag(job: Job) -> str:
+    return f"{job.id}.{job.version}"
+
+
+@bp.get("/<job_id>/curve", responses={200: schemas.Curve})
+def curve(path: schemas.JobPath, query: schemas.CurveQuery) -> Response:
+    """Show the loss curve: JSON, or CSV, SVG or PNG by `Accept`."""
+    with services().database.reading() as session:
+        job = jobs.get(session, owner(), path.job_id)
+        points = [
+            {
+                "epoch": point.epoch,
+                "step": point.step,
+                "train_loss": point.train_loss,
+                "validation_loss": point.validation_loss,
+                "learning_rate": point.learning_rate,
+                "seconds": point.seconds,
+                **point.metrics,
+            }
+            for point in jobs.curve(session, job.id, query.since)
+        ]
+    return charts.answer_curve(points)
+
+
+@bp.post("/<job_id>/cancel", responses={200: schemas.Job})
+def cancel(path: schemas.JobPath) -> Response:
+    """Cancel a job: at once while it waits, within two seconds while it runs."""
+
+    def work(session: Session) -> Response:
+        return answer(resource(jobs.request_cancel(session, owner(), path.job_id)))
+
+    return once(work)
+
+
+@bp.delete("/<job_id>", responses={204: None})
+def remove(path: schemas.JobPath) -> tuple[str, int]:
+    """Delete a job that has ended, with its curve and checkpoint; its model stays."""
+    with services().database.writing() as session:
+        jobs.remove(session, owner(), path.job_id)
+    return "", 204

@@ -1,0 +1,136 @@
+"""Models: look, predict, evaluate, fetch the weights, delete."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from app.api import schemas
+from app.api.conditional import answer, answer_json, answer_tagged
+from app.api.once import once
+from app.api.pages import answer_page
+from app.api.services import owner, services
+from app.store import artifacts, datasets, trained_models
+from app.store.tables import TrainedModel
+from engine.arrays import Matrix
+from engine.checkpoint import read_tensors
+from engine.data.formats import read_table
+from engine.data.table import table_from_instances
+from engine.model import Model
+
+bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="Models")])
+
+
+@bp.get("", responses={200: schemas.ModelPage})
+def index(query: schemas.PageQuery) -> Response:
+    """List the models, newest first."""
+    with services().database.reading() as session:
+        page = trained_models.page(session, owner(), limit=query.limit, cursor=query.cursor)
+        data = [resource(model) for model in page.items]
+    body = schemas.ModelPage(data=data, next_cursor=page.next_cursor)
+    return answer_page(body, page.next_cursor)
+
+
+@bp.get("/<model_id>", responses={200: schemas.Model})
+def show(path: schemas.ModelPath) -> Response:
+    """Show a model: what it takes, what it answers, and how well it did."""
+    with services().database.reading() as session:
+        model = trained_models.get(session, owner(), path.model_id)
+        return answer_tagged(resource(model), f"{model.id}.{model.job_id}")
+
+
+def resource(model: TrainedModel) -> schemas.Model:
+    """Describe a model to a caller."""
+    return schemas.Model(
+        id=model.id,
+        job=model.job_id,
+        task=model.task,
+        inputs=[schemas.ModelInput.model_validate(column) for column in model.inputs],
+        outputs=model.outputs,
+        classes=model.classes,
+        metrics=model.metrics,
+        parameters=model.parameters,
+        bytes=model.bytes,
+        created_at=model.created_at,
+    )
+
+
+@bp.post("/<model_id>/predict", responses={200: schemas.Predictions})
+def predict(path: schemas.ModelPath, body: schemas.PredictRequest) -> Response:
+    """Predict rows."""
+    model = services().predictor.model(owner(), path.model_id)
+    y = model.predict(table_from_instances(model.inputs, body.instances))
+    response = answer_json({"model": path.model_id, "predictions": predictions(model, y)})
+    return once(lambda _: response)
+
+
+def predictions(model: Model, y: Matrix) -> list[dict[str, Any]]:
+    """Put a matrix of predictions into words."""
+    if model.classes is not None:
+        names = [str(name) for name in model.classes]
+        labels = y.argmax(axis=1).tolist()
+        return [
+            {"label": model.classes[label], "probabilities": dict(zip(names, row, strict=True))}
+            for label, row in zip(labels, y.tolist(), strict=True)
+        ]
+    if len(model.outputs) == 1:
+        return [{"value": value} for value in y[:, 0].tolist()]
+    return [{"values": dict(zip(model.outputs, row, strict=True))} for row in y.tolist()]
+
+
+@bp.post("/<model_id>/evaluate", responses={200: schemas.Evaluation})
+def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response:
+    """Measure a model on a dataset."""
+    with services().database.reading() as session:
+        dataset = datasets.get(session, owner(), body.dataset)
+    model = services().predictor.model(owner(), path.model_id)
+    with services().storage.local(dataset.location) as file:
+        table = read_table(file)
+    metrics = model.evaluate(table)
+    measured = {"model": path.model_id, "dataset": dataset.id, "rows": table.rows}
+    response = answer(schemas.Evaluation(**measured, metrics=metrics))
+    return once(lambda _: response)
+
+
+@bp.get(
+    "/<model_id>/weights",
+    responses={
+        200: {
+            "description": "The weights.",
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
+        }
+    },
+)
+def weights(path: schemas.ModelPath, query: schemas.WeightsQuery) -> Response:
+    """Fetch the weights, with what was fitted for preprocessing."""
+    with services().database.reading() as session:
+        model = trained_models.get(session, owner(), path.model_id)
+        data = artifacts.read(session, model.artifact_id)
+    content = data if query.format == "safetensors" else _npz(data)
+    response = Response(content, content_type="application/octet-stream")
+    response.headers["Content-Disposition"] = f'attachment; filename="{model.id}.{query.format}"'
+    response.set_etag(f"{model.id}.{query.format}")
+    response.make_conditional(request, accept_ranges=True, complete_length=len(content))
+    return response
+
+
+def _npz(data: bytes) -> bytes:
+    tensors, _ = read_tensors(data)
+    packed = io.BytesIO()
+    np.savez(packed, allow_pickle=False, **tensors)
+    return packed.getvalue()
+
+
+@bp.delete("/<model_id>", responses={204: None})
+def remove(path: schemas.ModelPath) -> tuple[str, int]:
+    """Delete a model."""
+    with services().database.writing() as session:
+        trained_models.remove(session, owner(), path.model_id)
+    return "", 204

@@ -1,0 +1,90 @@
+"""Idempotency-Key: the same request sent twice is done once and answered the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from flask import Response, request
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import BadRequest
+
+from app.api.services import owner, services
+from app.store import idempotency
+
+REPLAYED_HEADERS = ("Content-Type", "Location", "ETag")
+
+
+def once(work: Callable[[Session], Response]) -> Response:
+    """Do ``work`` in one transaction, or answer again what it answered to this key before.
+
+    The key's row is written in the transaction of the work, so that either
+    both are kept or neither: a request that was cut off can be sent again.
+    """
+    key = sent_key()
+    with services().database.writing() as session:
+        if key is None:
+            return work(session)
+        body = request.get_data(cache=True)
+        stored = _begin(session, key, hashlib.sha256(body).hexdigest())
+        if stored is not None:
+            return replay(stored)
+        response = work(session)
+        keep(session, key, response)
+        return response
+
+
+def _begin(session: Session, key: str, digest: str) -> idempotency.Stored | None:
+    hours = services().settings.idempotency_hours
+    return idempotency.begin(session, owner(), key, fingerprint(digest), hours)
+
+
+def begin_upload(digest: str) -> Response | None:
+    """Take the key for an upload, whose work is too long for one transaction.
+
+    Returns what was answered before; None when the upload is to be done, and
+    then the caller ends with `keep` or `abandon`.
+    """
+    key = sent_key()
+    if key is None:
+        return None
+    with services().database.writing() as session:
+        stored = _begin(session, key, digest)
+    return replay(stored) if stored is not None else None
+
+
+def keep(session: Session, key: str, response: Response) -> None:
+    """Keep the answer for the next time that the key is sent."""
+    headers = {
+        name: response.headers[name] for name in REPLAYED_HEADERS if name in response.headers
+    }
+    status, body = response.status_code, response.get_data()
+    idempotency.finish(session, owner(), key, status, headers, body)
+
+
+def abandon() -> None:
+    """Give the key back after work that failed."""
+    if key := sent_key():
+        with services().database.writing() as session:
+            idempotency.abandon(session, owner(), key)
+
+
+def sent_key() -> str | None:
+    """Return the request's key, or None."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise BadRequest("Idempotency-Key: expected 1 to 255 printable ASCII characters")
+    return key
+
+
+def fingerprint(digest: str) -> str:
+    """Tell requests apart by route, query and body."""
+    asked = f"{request.method} {request.path}?{request.query_string.decode('latin-1')} {digest}"
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def replay(stored: idempotency.Stored) -> Response:
+    """Answer as before."""
+    response = Response(stored.body, stored.status, headers=stored.headers)
+    response.headers["Idempotent-Replayed"] = "true"
+    return response

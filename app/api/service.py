@@ -1,0 +1,76 @@
+"""The service itself: health, the OpenAPI document, and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+from flask import Blueprint, Response, current_app, render_template_string
+
+from app.api.conditional import answer_json
+from app.api.services import services
+
+ASSETS = str(files("flask_openapi3_swagger").joinpath("templates/swagger"))
+"""Swagger UI as its package ships it; the page loads nothing from elsewhere."""
+
+bp = Blueprint("service", __name__, static_folder=ASSETS, static_url_path="/docs/assets")
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Chainrule API</title>
+<link rel="icon" href="{{ url_for('service.static', filename='images/swagger.svg') }}">
+<link rel="stylesheet" href="{{ url_for('service.static', filename='css/swagger-ui.css') }}">
+<div id="page"></div>
+<script src="{{ url_for('service.static', filename='js/swagger-ui-bundle.js') }}"></script>
+<script>
+SwaggerUIBundle({url: "{{ url_for('service.openapi') }}", dom_id: "#page", deepLinking: true})
+</script>
+</html>
+"""
+
+
+@bp.get("/healthz/live")
+def live() -> Response:
+    """Answer while the process serves."""
+    return answer_json({"status": "ok"})
+
+
+@bp.get("/healthz/ready")
+def ready() -> Response:
+    """Answer 200 while every dependency answers, else 503 naming those that do not."""
+    found = {name: _state(ping) for name, ping in _dependencies().items()}
+    down = [name for name, state in found.items() if state != "ok"]
+    response = answer_json({"status": "degraded" if down else "ok", "dependencies": found})
+    response.status_code = 503 if down else 200
+    return response
+
+
+def _dependencies() -> dict[str, Callable[[], None]]:
+    parts = services()
+    return {
+        "database": parts.database.ping,
+        "broker": parts.doorbell.ping,
+        "storage": parts.storage.ping,
+    }
+
+
+def _state(ping: Callable[[], None]) -> str:
+    """Ask one dependency; whatever it raises means that it cannot be used now."""
+    try:
+        ping()
+    except Exception as error:  # noqa: BLE001 - each client library has its own family of errors
+        return f"does not answer ({type(error).__name__})"
+    return "ok"
+
+
+@bp.get("/openapi.json")
+def openapi() -> Response:
+    """Answer with the OpenAPI document."""
+    return answer_json(current_app.api_doc)  # type: ignore[attr-defined]  # the app is an OpenAPI
+
+
+@bp.get("/docs")
+def docs() -> str:
+    """Answer with a page on which every call can be tried."""
+    return render_template_string(_PAGE)

@@ -1,0 +1,54 @@
+"""What the views work with: put together once by `app.factory`, found through the application."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from flask import current_app, g
+
+from app.config import Settings
+from app.dispatch import Doorbell
+from app.predictor import Predictor
+from app.store.blobs import Storage
+from app.store.database import Database
+
+EXTENSION = "chainrule"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running API.
+
+    Parameters
+    ----------
+    settings : Settings
+    database : Database
+    storage : Storage
+    predictor : Predictor
+    doorbell : Doorbell
+    scratch : Path
+        Where uploads are received.
+    waiting : BoundedSemaphore
+        A place for each request that may be held open; a held request keeps a thread.
+    """
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    predictor: Predictor
+    doorbell: Doorbell
+    scratch: Path
+    waiting: threading.BoundedSemaphore
+
+
+def services() -> Services:
+    """Return the parts of the application that serves this request."""
+    return cast(Services, current_app.extensions[EXTENSION])
+
+
+def owner() -> str:
+    """Return who sent this request; every row that it touches is theirs."""
+    return cast(str, g.owner)

@@ -1,0 +1,93 @@
+"""The queue: the one Celery configuration, and the doorbell.
+
+A job is its row in the database. The message only says "look at this one";
+it may be lost, doubled or late, because a claim is one guarded UPDATE and the
+worker's reconciler rings again for rows that nobody looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from app.config import Settings
+
+log = logging.getLogger(__name__)
+
+TRAIN = "chainrule.train"
+
+_SOCKET_SECONDS = 2.0
+
+
+def celery(settings: Settings) -> Celery:
+    """Return the Celery application that the API rings and the worker runs."""
+    app = Celery("chainrule", broker=settings.broker_url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_publish_retry=False,
+        task_acks_late=False,
+        task_default_queue="chainrule",
+        worker_concurrency=settings.worker_concurrency,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=not embedded(settings),
+        worker_pool_start_method="spawn",
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_memory_options() if embedded(settings) else _redis_options(),
+    )
+    return app
+
+
+def _memory_options() -> dict[str, object]:
+    """Look into the process's own queue often: the default is once a second."""
+    return {"polling_interval": 0.02}
+
+
+def _redis_options() -> dict[str, object]:
+    """Bound how long a frozen Redis can hold anyone up."""
+    return {
+        "socket_timeout": _SOCKET_SECONDS,
+        "socket_connect_timeout": _SOCKET_SECONDS,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+
+
+def embedded(settings: Settings) -> bool:
+    """Whether the worker looks into the database by itself, so that no broker is needed."""
+    return settings.broker_url.startswith("memory://")
+
+
+class Doorbell:
+    """Tells the workers to look at a job.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._silent = embedded(settings)
+        self._celery = celery(settings)
+
+    def ring(self, job_id: str) -> None:
+        """Ring for a job whose row is committed; a broker that is down costs time, not the job."""
+        if self._silent:
+            return
+        try:
+            self._celery.send_task(TRAIN, [job_id], task_id=job_id, retry=False)
+        except OperationalError as error:
+            log.warning("the broker does not answer; a worker will find the job: %s", error)
+
+    def ping(self) -> None:
+        """Raise what the broker raises when it does not answer."""
+        if not self._silent:
+            with self._celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=_SOCKET_SECONDS)

@@ -1,0 +1,76 @@
+"""The composition root of the API: settings in, Flask application out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from flask import Flask
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from app import logs
+from app.api import datasets, errors, gate, jobs, models, schemas, service
+from app.api.services import EXTENSION, Services
+from app.config import Settings
+from app.dispatch import Doorbell
+from app.predictor import Predictor
+from app.store.blobs import Storage
+from app.store.database import Database
+
+VERSION = "0.1.0"
+
+THREADS_TO_SPARE = 8
+"""Server threads that are never given to held requests, so that others are still answered."""
+
+_PROBLEM = {
+    "description": "An error, as RFC 9457.",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+
+def create_app(settings: Settings) -> Flask:
+    """Put the API together."""
+    app = OpenAPI(
+        __name__,
+        info=Info(title="Chainrule", version=VERSION, description=_DESCRIPTION),
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        responses={"default": _PROBLEM, "422": _PROBLEM},
+        validation_error_model=schemas.Problem,
+        validation_error_callback=errors.invalid,
+        doc_ui=False,
+    )
+    errors.install(app)
+    gate.install(app, settings)
+    app.extensions[EXTENSION] = _services(settings)
+    for blueprint in (datasets.bp, jobs.bp, models.bp):
+        app.register_api(blueprint)
+    app.register_blueprint(service.bp)
+    return app
+
+
+_DESCRIPTION = """Trains neural networks over HTTP: upload a dataset, post a job,
+poll it while backpropagation runs, fetch predictions from the model that comes out."""
+
+
+def _services(settings: Settings) -> Services:
+    database = Database(settings.resolved_database_url)
+    scratch = settings.home / "uploads"
+    scratch.mkdir(parents=True, exist_ok=True)
+    return Services(
+        settings=settings,
+        database=database,
+        storage=Storage(settings.resolved_storage_url),
+        predictor=Predictor(database, settings.predictor_cache_bytes),
+        doorbell=Doorbell(settings),
+        scratch=scratch,
+        waiting=threading.BoundedSemaphore(max(1, settings.api_threads - THREADS_TO_SPARE)),
+    )
+
+
+def serve() -> Flask:
+    """Return the application that a WSGI server runs, from the environment's settings."""
+    settings = Settings()
+    logs.configure("api", settings.log_level, settings.log_format)
+    logging.captureWarnings(capture=True)
+    return create_app(settings)
