@@ -1,0 +1,1 @@
+"""The worker: Celery tasks that train, and the reconciler that finds them work."""

@@ -1,0 +1,112 @@
+"""The reconciler: rings for jobs that nobody looked at, and takes over from workers that died.
+
+Every worker process has one. Beside a broker it heals what the broker lost;
+in the embedded mode, where there is no broker, it is the only one who rings,
+looks more often, and is woken by every commit to the SQLite file.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.config import Settings
+from app.store import jobs
+from app.store.database import Database
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 100
+LOOK_SECONDS = 0.02
+"""How often the embedded mode asks whether anything was committed; asking takes microseconds."""
+
+POLL_SECONDS = 0.1
+"""The same for a database that cannot tell whether anything was committed."""
+
+RING_AGAIN_SECONDS = 10.0
+RING_AGAIN_BUSY_SECONDS = 600.0
+"""A job that nobody claimed for so long is rung for again: soon where the broker holds
+no message any more, rarely where it only has to wait for its turn."""
+
+
+class Reconciler(threading.Thread):
+    """A thread that keeps the queue true to the database.
+
+    Parameters
+    ----------
+    settings : Settings
+    ring : callable
+        Sends the doorbell's message for a job id.
+    backlog : callable
+        Counts the messages that no worker has taken yet.
+    embedded : bool
+        Whether there is no broker, so that new jobs are looked for here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ring: Callable[[str], None],
+        backlog: Callable[[], int],
+        *,
+        embedded: bool,
+    ) -> None:
+        super().__init__(name="reconciler", daemon=True)
+        self._settings, self._embedded = settings, embedded
+        self._ring, self._backlog = ring, backlog
+        self._over = threading.Event()
+
+    def stop(self) -> None:
+        """Have the thread end soon."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Reap and ring until stopped; a database that does not answer is asked again later."""
+        database = Database(self._settings.resolved_database_url)
+        try:
+            while not self._over.is_set():
+                try:
+                    self.reap(database)
+                    self._ring_until(database, time.monotonic() + self._settings.reap_seconds)
+                except (SQLAlchemyError, OperationalError):
+                    log.exception("the database or the broker does not answer; trying again")
+                    self._over.wait(self._settings.reap_seconds)
+        finally:
+            database.dispose()
+
+    def reap(self, database: Database) -> None:
+        """Put jobs whose worker fell silent back into the queue, or fail them."""
+        with database.writing() as session:
+            reaped = jobs.reap(session, self._settings.max_attempts)
+        for job_id, status in reaped:
+            log.warning("the worker fell silent", extra={"job_id": job_id, "status": status})
+
+    def _ring_until(self, database: Database, deadline: float) -> None:
+        self.ring(database)
+        if not self._embedded:
+            self._over.wait(deadline - time.monotonic())
+            return
+        seen = database.changed()
+        pause = LOOK_SECONDS if seen is not None else POLL_SECONDS
+        while not self._over.wait(pause) and time.monotonic() < deadline:
+            now = database.changed()
+            if now is None or now != seen:
+                seen = now
+                self.ring(database)
+
+    def ring(self, database: Database) -> None:
+        """Ring for every queued job that is due."""
+        with database.reading() as session:
+            if not jobs.due(session, limit=1, ring_again_seconds=RING_AGAIN_SECONDS):
+                return
+        patience = RING_AGAIN_BUSY_SECONDS if self._backlog() else RING_AGAIN_SECONDS
+        with database.writing() as session:
+            due = jobs.due(session, limit=AT_ONCE, ring_again_seconds=patience)
+            jobs.mark_rung(session, due)
+        for job_id in due:
+            self._ring(job_id)

@@ -1,0 +1,245 @@
+"""The life of one job in a worker: claim, load, train, record, finish. No Celery in here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app import logs
+from app.config import Settings
+from app.store import checkpoints, datasets, jobs, trained_models
+from app.store.blobs import Storage
+from app.store.database import Database
+from app.store.jobs import Claim, Signal
+from engine.checkpoint import dump_model, dump_state, load_state
+from engine.data.formats import read_table
+from engine.data.table import InputColumn, Table
+from engine.errors import DivergedError, EngineError
+from engine.model import Model, Prepared, prepare
+from engine.spec import ResolvedSpec
+from engine.training import Progress, TrainingState, start, train
+
+log = logging.getLogger(__name__)
+
+DIVERGED_ADVICE = (
+    "try a learning rate ten times smaller, or look for outliers in the target; "
+    "the curve up to there is kept"
+)
+MEMORY_ADVICE = "use a smaller network or batch, or fewer rows"
+
+
+def worker_name() -> str:
+    """Name this process for the lease, so that an operator can find it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass
+class Runner:
+    """Runs jobs one after another.
+
+    Parameters
+    ----------
+    settings : Settings
+    database : Database
+    storage : Storage
+    stopping : callable
+        Returns whether the process is asked to end; then the job goes back to the queue.
+    """
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    stopping: Callable[[], bool]
+
+    def run(self, job_id: str) -> None:
+        """Run a job unless another worker has it; a message that comes twice does nothing."""
+        with self.database.writing() as session:
+            claim = jobs.claim(session, job_id, worker_name(), self.settings.lease_seconds)
+        if claim is None:
+            log.info("nothing to claim", extra={"job_id": job_id})
+            return
+        with logs.bound(job_id=job_id, traceparent=claim.traceparent):
+            log.info("claimed", extra={"attempt": claim.attempt})
+            self._run(claim)
+
+    def _run(self, claim: Claim) -> None:
+        """Train, and record whatever comes of it.
+
+        A ``MemoryError`` that leaves a task ends Celery's main process, and
+        with it every worker that takes the job next; so it ends here.
+        """
+        try:
+            Attempt(self, claim).train()
+        except DivergedError as error:
+            self._fail(claim, "diverged", f"{error}; {DIVERGED_ADVICE}")
+        except EngineError as error:
+            self._fail(claim, "invalid_data", str(error))
+        except MemoryError:
+            self._fail(claim, "out_of_memory", f"the worker's memory is too small; {MEMORY_ADVICE}")
+        except Exception:
+            log.exception("job failed")
+            self._fail(claim, "internal", "the worker failed; its log says more under the job id")
+
+    def _fail(self, claim: Claim, code: str, detail: str) -> None:
+        log.warning("failed: %s", detail, extra={"code": code})
+        with self.database.writing() as session:
+            jobs.fail(session, claim, code, detail)
+
+
+class Attempt:
+    """One attempt at one job.
+
+    Parameters
+    ----------
+    runner : Runner
+    claim : Claim
+    """
+
+    def __init__(self, runner: Runner, claim: Claim) -> None:
+        self._settings, self._database = runner.settings, runner.database
+        self._storage, self._stopping = runner.storage, runner.stopping
+        self._claim = claim
+        spec = {name: value for name, value in claim.spec.items() if name != "dataset"}
+        self._spec = ResolvedSpec.model_validate(spec)
+        self._points: list[dict[str, Any]] = []
+        self._beat_at = self._checkpoint_at = time.monotonic()
+
+    def train(self) -> None:
+        """Train to the end, or until told to stop."""
+        prepared = prepare(self._load_table(), self._spec)
+        state = self._load_state(prepared)
+        signal = Signal.GO
+        for progress in train(state, prepared.data, self._spec):
+            signal = self._report(progress, state)
+            if signal is not Signal.GO or self._stopping():
+                break
+        else:
+            self._finish(prepared, state)
+            return
+        self._leave(signal, state)
+
+    def _load_table(self) -> Table:
+        with self._database.reading() as session:
+            dataset = datasets.get(session, self._claim.owner, self._claim.dataset_id)
+        with self._storage.local(dataset.location) as file:
+            return read_table(file, [*self._spec.features, *self._spec.targets])
+
+    def _load_state(self, prepared: Prepared) -> TrainingState:
+        """Go on from the newest checkpoint, or start."""
+        shape = {"inputs": prepared.inputs, "outputs": prepared.outputs}
+        with self._database.reading() as session:
+            data = checkpoints.load(session, self._claim.job_id)
+        state = load_state(data, self._spec, **shape) if data else start(self._spec, **shape)
+        with self._database.writing() as session:
+            jobs.truncate_curve(session, self._claim, state.epoch)
+        return state
+
+    def _report(self, progress: Progress, state: TrainingState) -> Signal:
+        """Keep what is new and hear what is asked, at most once a heartbeat.
+
+        The first epoch and the last report are written at once, so that a
+        caller sees a job begin and no point is lost.
+        """
+        if progress.point is not None:
+            self._points.append(asdict(progress.point))
+        now = time.monotonic()
+        due = now - self._beat_at >= self._settings.heartbeat_seconds
+        first = progress.point is not None and progress.epoch == 1
+        if not (due or first or progress.stopped):
+            return Signal.GO
+        self._beat_at = now
+        return self._beat(progress, state, now)
+
+    def _beat(self, progress: Progress, state: TrainingState, now: float) -> Signal:
+        """Write points, checkpoint and progress, and renew the lease, in one transaction."""
+        checkpoint = now - self._checkpoint_at >= self._settings.checkpoint_seconds
+        with self._database.writing() as session:
+            signal = jobs.heartbeat(
+                session,
+                self._claim,
+                self._settings.lease_seconds,
+                epoch=progress.epoch,
+                fraction=progress.fraction,
+                eta_seconds=progress.eta_seconds,
+                samples_per_second=progress.samples_per_second,
+                metrics=_metrics(self._points),
+            )
+            if signal is not Signal.LOST:
+                jobs.record_points(session, self._claim, self._points)
+                if checkpoint or signal is Signal.CANCEL:
+                    self._save(session, state)
+        self._points.clear()
+        return signal
+
+    def _save(self, session: Session, state: TrainingState) -> None:
+        checkpoints.save(session, self._claim, dump_state(state), state.epoch, state.step)
+        self._checkpoint_at = time.monotonic()
+
+    def _finish(self, prepared: Prepared, state: TrainingState) -> None:
+        """Keep the best network as a model, and end the job, in one transaction."""
+        model = Model(self._spec, prepared.features, prepared.target, state.best_network())
+        metrics = self._metrics_of(state.best_epoch)
+        data = dump_model(model)
+        with self._database.writing() as session:
+            model_id = trained_models.add(
+                session,
+                owner=self._claim.owner,
+                job_id=self._claim.job_id,
+                task=self._spec.task,
+                inputs=[_input(column) for column in model.inputs],
+                outputs=list(model.outputs),
+                classes=list(model.classes) if model.classes is not None else None,
+                metrics=metrics,
+                parameters=model.network.parameters.size,
+                data=data,
+            )
+            jobs.succeed(session, self._claim, model_id=model_id, metrics=metrics)
+        log.info("succeeded", extra={"model": model_id, "metrics": metrics})
+
+    def _metrics_of(self, epoch: int) -> dict[str, float]:
+        """Return what was measured after the epoch whose weights are kept."""
+        with self._database.reading() as session:
+            point = next(p for p in jobs.curve(session, self._claim.job_id, epoch - 1))
+            losses = {"train_loss": point.train_loss, "validation_loss": point.validation_loss}
+            measured = {**losses, **point.metrics, "best_epoch": float(epoch)}
+        return {name: value for name, value in measured.items() if value is not None}
+
+    def _leave(self, signal: Signal, state: TrainingState) -> None:
+        """Stop before the end: cancelled, put aside, or taken over by another worker."""
+        if signal is Signal.LOST:
+            log.warning("another worker has the job; leaving it")
+            return
+        with self._database.writing() as session:
+            if signal is Signal.CANCEL:
+                jobs.finish_cancelled(session, self._claim)
+            else:
+                jobs.record_points(session, self._claim, self._points)
+                self._save(session, state)
+                jobs.requeue(session, self._claim)
+        log.info("cancelled" if signal is Signal.CANCEL else "put back into the queue")
+
+
+def _metrics(points: list[dict[str, Any]]) -> dict[str, float] | None:
+    """Return the newest figures for the job's resource; None leaves them as they are."""
+    if not points:
+        return None
+    newest = points[-1]
+    losses = {name: newest[name] for name in ("train_loss", "validation_loss")}
+    measured = {**losses, **newest["metrics"]}
+    return {name: value for name, value in measured.items() if value is not None}
+
+
+def _input(column: InputColumn) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": column.name, "type": column.type}
+    if column.type == "category":
+        described["levels"] = list(column.levels)
+    if column.shape:
+        described["shape"] = list(column.shape)
+    return described
