@@ -1,0 +1,205 @@
+"""The processes of a service, and one parent that keeps them running.
+
+``serve`` on a laptop is the API and one worker as separate processes under a
+`Supervisor`; in production a container runs one of the two commands itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from app.config import Settings, child_environment
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 15.0
+"""How long a process may take to end: a worker writes its checkpoint meanwhile."""
+
+STABLE_SECONDS = 30.0
+MAX_BACKOFF_SECONDS = 10.0
+LOOK_SECONDS = 0.1
+
+
+def api_command(settings: Settings) -> list[str]:
+    """Return the command that serves HTTP."""
+    options = {
+        "interface": "wsgi",
+        "host": settings.host,
+        "port": str(settings.port),
+        "workers": str(settings.api_workers),
+        "blocking-threads": str(settings.api_threads),
+        "backpressure": str(16 * settings.api_threads),
+        "workers-kill-timeout": "10",
+        "log-level": "error",
+    }
+    flags = ["--factory", "--respawn-failed-workers", "--no-ws"]
+    named = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "granian", *named, *flags, "app.factory:serve"]
+
+
+def worker_command(settings: Settings) -> list[str]:
+    """Return the command that runs training jobs."""
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    level = f"--loglevel={settings.log_level}"
+    command = [sys.executable, "-m", "celery", "--app=worker.celery_app", "--quiet", "worker"]
+    return [*command, level, *quiet]
+
+
+def become(command: list[str]) -> None:
+    """Replace this process by ``command``, so that signals reach it without a middleman."""
+    os.execve(command[0], command, child_environment())  # noqa: S606 - a command of ours
+
+
+@dataclass
+class Child:
+    """A process that is started again when it ends by itself."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    backoff: float = field(default=0.5)
+
+
+class Supervisor:
+    """Keeps processes running until told to stop, and leaves none behind.
+
+    Each child leads its own process group, so that a Ctrl-C reaches only this
+    parent, which then ends them in order; on Linux the kernel ends them if
+    the parent is killed.
+
+    Parameters
+    ----------
+    commands : dict of str to list of str
+        Commands by name.
+    environment : dict of str to str
+    output : file, optional
+        Where their output goes; to this process's own unless given.
+    """
+
+    def __init__(
+        self,
+        commands: dict[str, list[str]],
+        environment: dict[str, str],
+        output: IO[bytes] | None = None,
+    ) -> None:
+        self._environment, self._output = environment, output
+        self._children = [Child(name, command) for name, command in commands.items()]
+        self._over = threading.Event()
+
+    def start(self) -> None:
+        """Start every process."""
+        for child in self._children:
+            self._start(child)
+
+    def _start(self, child: Child) -> None:
+        child.started = time.monotonic()
+        child.process = subprocess.Popen(  # noqa: S603 - a command of ours
+            child.command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            process_group=0,
+            preexec_fn=_die_with_parent(),
+        )
+
+    def watch(self) -> None:
+        """Restart what ends, with growing pauses, until `stop` is called."""
+        while not self._over.wait(LOOK_SECONDS):
+            for child in self._children:
+                if child.process is not None and child.process.poll() is not None:
+                    self._revive(child, child.process.returncode)
+
+    def _revive(self, child: Child, code: int) -> None:
+        lasted = time.monotonic() - child.started
+        child.backoff = 0.5 if lasted > STABLE_SECONDS else child.backoff
+        log.error("%s ended with %s; restarting in %.1f s", child.name, code, child.backoff)
+        _end_group(child.process, signal.SIGKILL)
+        if not self._over.wait(child.backoff):
+            child.backoff = min(2 * child.backoff, MAX_BACKOFF_SECONDS)
+            self._start(child)
+
+    def alive(self) -> bool:
+        """Whether every process is running."""
+        return all(child.process and child.process.poll() is None for child in self._children)
+
+    def stop(self) -> None:
+        """End `watch`."""
+        self._over.set()
+
+    def end(self) -> None:
+        """Ask every process to end, wait for it, and kill what does not."""
+        self.stop()
+        processes = [child.process for child in self._children if child.process is not None]
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("process %s did not end in time; killing it", process.pid)
+            _end_group(process, signal.SIGKILL)
+            process.wait()
+
+
+def _end_group(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> None:
+    if process is None:
+        return
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """Return what a child runs before its command so that it does not outlive its parent."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    set_parent_death_signal = 1
+    return lambda: prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there."""
+    with socket.socket(_family(host)) as probe:
+        return probe.connect_ex((host, port)) != 0
+
+
+def free_port(host: str) -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket(_family(host)) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+@contextmanager
+def interrupted(act: Callable[[], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call ``act`` for the length of a ``with`` block."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: act()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
