@@ -1,0 +1,62 @@
+# `make` prints what there is. Every target makes the environment it needs by itself.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+TESTS := $(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format lint types contracts lock clean
+
+help:  ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/base  ## train on handwritten digits over HTTP, and show what comes of it
+	@$(BIN)/python -m app.cli demo
+
+serve: .venv/base  ## run the API and a worker until Ctrl-C
+	@$(BIN)/python -m app.cli serve
+
+test: lint types contracts  ## everything CI checks: lint, types, contracts, all tests
+	$(TESTS)
+
+check: format lint types contracts  ## the truth in under a minute: all but the end-to-end tests
+	$(TESTS) -m "not e2e"
+
+format: .venv/dev  ## format the code
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --quiet --fix-only .
+
+lint: .venv/dev  ## look for faults in the code, the Dockerfile and the compose file
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+
+types: .venv/dev  ## check the types
+	$(BIN)/mypy
+
+contracts: .venv/dev  ## check who may import whom
+	$(BIN)/lint-imports --no-cache > .venv/contracts.log || (cat .venv/contracts.log; exit 1)
+
+lock: .venv/dev  ## resolve the dependencies anew, with hashes
+	for names in "base.txt" "production.txt --extra s3" "dev.txt --extra s3 --group dev"; do \
+		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header \
+			--python-version 3.11 pyproject.toml --output-file requirements/$$names || exit 1; \
+	done
+
+clean:  ## remove the environment and what the service stored here
+	rm -rf .venv var
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/base: requirements/base.txt | .venv/bin/pip
+	@echo "Installing into .venv …"
+	@$(INSTALL) -r $<
+	@touch $@
+
+.venv/dev: requirements/dev.txt | .venv/bin/pip
+	@echo "Installing into .venv …"
+	@$(INSTALL) -r $<
+	@touch $@ .venv/base
