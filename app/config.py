@@ -44,8 +44,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """The address to listen on; one that others can reach needs `api_keys`."""
-    port: int = Field(default=8000, ge=0, le=65_535)
-    """The port to listen on; 0 takes any that is free."""
+    port: int = Field(default=8000, ge=1, le=65_535)
+    """The port to listen on."""
     home: Path = Path("var")
     """The folder for the database and the datasets, where these have no address of their own."""
     database_url: str = ""
