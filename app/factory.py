@@ -10,7 +10,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from app import logs
-from app.api import datasets, errors, gate, jobs, models, schemas, service
+from app.api import datasets, document, errors, gate, jobs, models, schemas, service
 from app.api.services import EXTENSION, Services
 from app.config import Settings
 from app.dispatch import Doorbell
@@ -23,11 +23,6 @@ VERSION = "0.1.0"
 THREADS_TO_SPARE = 8
 """Server threads that are never given to held requests, so that others are still answered."""
 
-_PROBLEM = {
-    "description": "An error, as RFC 9457.",
-    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
-
 
 def create_app(settings: Settings) -> Flask:
     """Put the API together."""
@@ -35,17 +30,17 @@ def create_app(settings: Settings) -> Flask:
         __name__,
         info=Info(title="Chainrule", version=VERSION, description=_DESCRIPTION),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
-        responses={"default": _PROBLEM, "422": _PROBLEM},
         validation_error_model=schemas.Problem,
         validation_error_callback=errors.invalid,
         doc_ui=False,
+        static_folder=None,
     )
     errors.install(app)
     gate.install(app, settings)
     app.extensions[EXTENSION] = _services(settings)
-    for blueprint in (datasets.bp, jobs.bp, models.bp):
+    for blueprint in (datasets.bp, jobs.bp, models.bp, service.bp):
         app.register_api(blueprint)
-    app.register_blueprint(service.bp)
+    document.complete(app.api_doc)
     return app
 
 

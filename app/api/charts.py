@@ -14,6 +14,9 @@ from app.api.conditional import answer_json
 
 FORMS = ("application/json", "text/csv", "image/svg+xml", "image/png")
 
+COLUMNS = ("epoch", "step", "train_loss", "validation_loss", "learning_rate", "seconds")
+"""What every point has; the metrics stand after them."""
+
 Point = dict[str, Any]
 
 
@@ -34,8 +37,8 @@ def answer_curve(points: list[Point]) -> Response:
 
 def _csv(points: list[Point]) -> str:
     text = io.StringIO()
-    names = list(dict.fromkeys(name for point in points for name in point))
-    writer = csv.DictWriter(text, names)
+    names = dict.fromkeys([*COLUMNS, *(name for point in points for name in point)])
+    writer = csv.DictWriter(text, list(names))
     writer.writeheader()
     writer.writerows(points)
     return text.getvalue()

@@ -5,21 +5,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, get_args
 
-from flask import Response, request, url_for
+from flask import Response, abort, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from pydantic import ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.api import once, schemas
+from app.api.bodies import once_each
 from app.api.conditional import answer, answer_json, answer_tagged
+from app.api.errors import invalid
 from app.api.pages import answer_page
 from app.api.services import owner, services
 from app.store import datasets
-from app.store.tables import Dataset
+from app.store.tables import Dataset, new_id
 from engine.data import formats
 from engine.data.formats import Compression, Format
 from engine.data.profiling import profile
@@ -69,6 +74,11 @@ class Received:
     name: str
     format: Format
 
+    @property
+    def fingerprint(self) -> str:
+        """All that makes one upload another than the next."""
+        return f"{self.sha256} {self.format} {self.name}"
+
 
 @bp.post(
     "",
@@ -79,7 +89,7 @@ def upload(query: schemas.UploadQuery) -> Response:
     """Upload a dataset, as a form with `file` or as the raw bytes."""
     with tempfile.TemporaryDirectory(dir=services().scratch) as folder:
         received = _receive(Path(folder), query)
-        if (replayed := once.begin_upload(received.sha256)) is not None:
+        if (replayed := once.begin(received.fingerprint)) is not None:
             return replayed
         try:
             return _keep(received, Path(folder))
@@ -90,7 +100,7 @@ def upload(query: schemas.UploadQuery) -> Response:
 
 def _receive(folder: Path, query: schemas.UploadQuery) -> Received:
     if request.mimetype == "multipart/form-data":
-        return _receive_form(folder)
+        return _receive_form(folder, query)
     if request.mimetype not in MEDIA_TYPES:
         known = ", ".join(["multipart/form-data", *MEDIA_TYPES])
         raise UnsupportedMediaType(f"expected one of {known}; got {request.mimetype or 'none'!r}")
@@ -99,14 +109,25 @@ def _receive(folder: Path, query: schemas.UploadQuery) -> Received:
     return Received(folder / "upload", size, digest, query.name or f"untitled.{kind}", kind)
 
 
-def _receive_form(folder: Path) -> Received:
-    form = schemas.UploadForm.model_validate(request.form.to_dict())
-    file = request.files.get("file")
-    if file is None or not file.filename:
-        raise BadRequest("the form has no file in the field `file`")
-    kind = form.format or _format_of(file.filename)
-    size, digest = _write(file.stream, folder / "upload")
-    return Received(folder / "upload", size, digest, form.name or file.filename[:200], kind)
+def _receive_form(folder: Path, query: schemas.UploadQuery) -> Received:
+    files = list(request.files.items(multi=True))
+    if [field for field, _ in files] != ["file"] or not files[0][1].filename:
+        raise BadRequest("expected one file with a filename, in the form's field `file`")
+    once_each(request.form, "the form")
+    try:
+        form = schemas.UploadForm.model_validate(request.form.to_dict())
+    except ValidationError as error:
+        abort(invalid(error))
+    filename = _label(files[0][1].filename)
+    kind = form.format or _format_of(filename)
+    size, digest = _write(files[0][1].stream, folder / "upload")
+    name = form.name or query.name or filename
+    return Received(folder / "upload", size, digest, name, kind)
+
+
+def _label(filename: str) -> str:
+    """Make a filename fit to be shown; it is never a path here."""
+    return "".join(c if c.isprintable() else "_" for c in filename)[-200:]
 
 
 def _format_of(filename: str) -> Format:
@@ -131,12 +152,15 @@ def _write(body: IO[bytes], path: Path) -> tuple[int, str]:
 
 
 def _keep(received: Received, folder: Path) -> Response:
-    """Read the upload into an Arrow file, store it under its content's name, and add its row."""
+    """Read the upload into an Arrow file, store it under a new name, and add its row.
+
+    Equal uploads do not share a file: one could be deleted while the other is on its way.
+    """
     limit = services().settings.unpacked_limit_bytes
     source = _unpacked(received.path, folder, limit)
     arrow = folder / "table.arrow"
     table = formats.ingest(source, received.format, arrow, memory_limit_bytes=limit)
-    location = f"{received.sha256}-{received.format}.arrow"
+    location = f"{new_id('table')}.arrow"
     services().storage.put(arrow, location)
     columns = [dataclasses.asdict(column) for column in profile(table)]
     with services().database.writing() as session:
@@ -195,18 +219,32 @@ def index(query: schemas.PageQuery) -> Response:
 @bp.get("/<dataset_id>", responses={200: schemas.Dataset})
 def show(path: schemas.DatasetPath) -> Response:
     """Show a dataset with a profile of its columns."""
-    with services().database.reading() as session:
-        dataset = datasets.get(session, owner(), path.dataset_id)
-        return answer_tagged(resource(dataset), dataset.id)
+    dataset = _get(path.dataset_id)
+    return answer_tagged(resource(dataset), dataset.id)
 
 
 @bp.get("/<dataset_id>/rows", responses={200: schemas.Rows})
 def rows(path: schemas.DatasetPath, query: schemas.RowsQuery) -> Response:
     """Show the first rows."""
-    with services().database.reading() as session:
-        location = datasets.get(session, owner(), path.dataset_id).location
-    with services().storage.local(location) as file:
+    with file_of(path.dataset_id) as file:
         return answer_json({"data": formats.first_rows(file, query.limit)})
+
+
+@contextmanager
+def file_of(dataset_id: str) -> Iterator[Path]:
+    """Give the path of a dataset's file for a while; one that is deleted meanwhile is not found."""
+    location = _get(dataset_id).location
+    try:
+        with services().storage.local(location) as file:
+            yield file
+    except FileNotFoundError:
+        _get(dataset_id)
+        raise
+
+
+def _get(dataset_id: str) -> Dataset:
+    with services().database.reading() as session:
+        return datasets.get(session, owner(), dataset_id)
 
 
 @bp.delete("/<dataset_id>", responses={204: None})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from difflib import get_close_matches
 from typing import Any, cast
+from urllib.parse import quote
 
 import orjson
 from flask import Flask, Response, g, request
@@ -12,7 +15,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestedRangeNotSatisfiable,
+)
 
 from app.store.errors import (
     ConflictError,
@@ -23,9 +31,30 @@ from app.store.errors import (
     NotFoundError,
     StoreError,
 )
-from engine.errors import DataError, EngineError, SchemaError, SpecError
+from engine.data.table import json_type
+from engine.errors import DataError, EngineError, SpecError
 
 log = logging.getLogger(__name__)
+
+MAX_ERRORS = 50
+SHOWN_CHARACTERS = 80
+
+
+class BodyError(Exception):
+    """The request is not valid.
+
+    Parameters
+    ----------
+    path : str
+        Where in the body, as an RFC 6901 pointer.
+    reason : str
+        What is wrong there, and what would do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
 
 STATUS: dict[type[Exception], int] = {
     NotFoundError: 404,
@@ -36,16 +65,16 @@ STATUS: dict[type[Exception], int] = {
     CursorError: 400,
     SpecError: 422,
     DataError: 422,
+    BodyError: 422,
     OperationalError: 503,
     PoolTimeoutError: 503,
 }
-
-MAX_ERRORS = 50
 
 
 def install(app: Flask) -> None:
     """Have every error of ``app`` answered as a problem."""
     app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(BodyError, _known)
     app.register_error_handler(StoreError, _known)
     app.register_error_handler(EngineError, _known)
     app.register_error_handler(OperationalError, _unavailable)
@@ -62,7 +91,7 @@ def problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.path,
+        "instance": quote(request.path),
         "request_id": g.get("request_id"),
     }
     if errors is not None:
@@ -74,34 +103,81 @@ def problem(
 
 def invalid(error: ValidationError) -> Response:
     """Answer what pydantic found wrong with a body or a query, with pointers into it."""
-    found = error.errors(include_url=False)
-    errors = [_located(detail, _sent()) for detail in found[:MAX_ERRORS]]
-    first = errors[0]
+    found, body = error.errors(include_url=False), _sent()
+    if body is None and not found[0]["loc"]:
+        return problem(400, "Bad Request.", "the body is empty; send a JSON object")
+    errors = [_located(detail, body) for detail in found[:MAX_ERRORS]]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    detail = f"{first['pointer'] or 'the body'}: {first['detail']}{more}"
-    return problem(422, "The request is not valid.", detail, errors)
+    detail = f"{errors[0]['pointer'] or 'the body'}: {errors[0]['detail']}{more}"
+    return problem(422, _title(BodyError), detail, errors)
 
 
 def _sent() -> Any:
-    return request.get_json(silent=True) if request.is_json else None
+    return request.get_json() if request.is_json and request.get_data() else None
 
 
 def _located(error: ErrorDetails, body: Any) -> dict[str, str]:
-    pointer = _pointer(error, body)
-    context = error.get("ctx", {})
-    if error["type"] == "union_tag_invalid":
-        known = [name.strip("' ") for name in context["expected_tags"].split(",")]
-        return {"pointer": f"{pointer}/type", "detail": _unknown(context["tag"], known)}
-    if error["type"] == "union_tag_not_found":
-        return {"pointer": f"{pointer}/type", "detail": "missing; say which type it is"}
-    if error["type"] == "extra_forbidden":
-        return {"pointer": pointer, "detail": "no such field"}
-    if error["type"] == "literal_error" and isinstance(error["input"], str):
-        known = [part for part in context["expected"].split("'") if part not in ("", ", ", " or ")]
-        return {"pointer": pointer, "detail": _unknown(error["input"], known)}
-    got = error["input"]
-    shown = f", got {got!r}" if isinstance(got, (int, float, str)) and len(str(got)) < 80 else ""
-    return {"pointer": pointer, "detail": f"{error['msg']}{shown}"}
+    where = _pointer(error, body)
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        where += "/type"
+    return {"pointer": where, "detail": _reason(error)}
+
+
+EXPECTED = {
+    "extra_forbidden": "no such field",
+    "missing": "missing",
+    "union_tag_not_found": "missing",
+    "model_type": "expected an object",
+    "model_attributes_type": "expected an object",
+    "dict_type": "expected an object",
+    "list_type": "expected an array",
+    "string_type": "expected a string",
+    "bool_type": "expected true or false",
+    "int_type": "expected an integer",
+    "int_parsing": "expected an integer",
+    "int_parsing_size": "expected a smaller integer",
+    "int_from_float": "expected an integer",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "finite_number": "expected a finite number",
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than": "expected less than {lt}",
+    "less_than_equal": "expected at most {le}",
+    "string_too_short": "expected at least {min_length} character(s)",
+    "string_too_long": "expected at most {max_length} characters",
+    "too_short": "expected at least {min_length} item(s)",
+    "too_long": "expected at most {max_length} items",
+    "string_pattern_mismatch": "expected an id, such as those that the service gives",
+    "value_error": "{error}",
+}
+"""What to say for each type of error that pydantic finds; for any other its own words."""
+
+COMPLETE = frozenset({"extra_forbidden", "missing", "union_tag_not_found", "value_error"})
+"""Of these, what was sent adds nothing."""
+
+
+def _reason(error: ErrorDetails) -> str:
+    """Say what is wrong and what would do."""
+    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "union_tag_invalid":
+        return _unknown(context["tag"], _names(context["expected_tags"]))
+    if kind in ("literal_error", "enum") and isinstance(got, str):
+        return _unknown(got, _names(context["expected"]))
+    bounds = {name: _plain(value) for name, value in context.items()}
+    reason = EXPECTED[kind].format(**bounds) if kind in EXPECTED else error["msg"]
+    if error["loc"][-1:] == ("other",) and kind.endswith("_type"):  # engine.spec.OneOrOther
+        reason += " or a string"
+    return reason if kind in COMPLETE else f"{reason}, got {_shown(got)}"
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _names(listed: str) -> list[str]:
+    """Take the names out of ``'a', 'b' or 'c'``."""
+    return re.findall(r"'([^']*)'", listed)
 
 
 def _unknown(got: str, known: list[str]) -> str:
@@ -110,55 +186,81 @@ def _unknown(got: str, known: list[str]) -> str:
     return f"unknown {got[:80]!r}, expected one of {', '.join(known)}{hint}"
 
 
+def _shown(value: Any) -> str:
+    """Show a value of JSON as it was sent, or its type where it is long."""
+    if isinstance(value, (dict, list)):
+        return json_type(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN_CHARACTERS else json_type(value)
+
+
 def _pointer(error: ErrorDetails, body: Any) -> str:
     """Return the RFC 6901 pointer of an error.
 
     pydantic's location also names the branch of a union that it took; such a
-    part is not in the body that was sent, and is left out.
+    part is not in the body that was sent, and is left out. A query has no
+    branches.
     """
-    parts = []
-    for position, part in enumerate(error["loc"]):
-        last = position == len(error["loc"]) - 1
+    if body is None:
+        return pointer(*error["loc"])
+    parts: list[str | int] = []
+    for part in error["loc"]:
         if isinstance(body, dict) and part in body:
             body = body[str(part)]
         elif isinstance(body, list) and isinstance(part, int) and part < len(body):
             body = body[part]
-        elif not (last and error["type"] == "missing") and request.is_json:
+        else:
             continue
-        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{part}" for part in parts)
+        parts.append(part)
+    if error["type"] == "missing":
+        parts.append(error["loc"][-1])
+    return pointer(*parts)
 
 
-def _title(error: Exception) -> str:
-    return (type(error).__doc__ or type(error).__name__).strip().split("\n")[0]
+def pointer(*parts: str | int) -> str:
+    """Put names and positions together to an RFC 6901 pointer."""
+    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join(f"/{part}" for part in escaped)
 
 
-def _known(error: StoreError | EngineError) -> Response:
+def _title(kind: type[Exception]) -> str:
+    return (kind.__doc__ or kind.__name__).strip().split("\n")[0]
+
+
+def _known(error: BodyError | StoreError | EngineError) -> Response:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
     if status is None:
         return _unexpected(error)
-    return problem(status, _title(error), str(error), _errors(error))
-
-
-def _errors(error: Exception) -> list[dict[str, str]] | None:
-    if isinstance(error, SpecError):
-        return [{"pointer": error.path, "detail": error.reason}]
-    if isinstance(error, SchemaError) and error.row is not None and request.is_json:
-        name = error.column.replace("~", "~0").replace("/", "~1")
-        detail = f"expected {error.expected}, got {error.got}"
-        return [{"pointer": f"/instances/{error.row}/{name}", "detail": detail}]
-    return None
+    errors = None
+    if isinstance(error, (SpecError, BodyError)):
+        errors = [{"pointer": error.path, "detail": error.reason}]
+    return problem(status, _title(type(error)), str(error), errors)
 
 
 def _http(error: HTTPException) -> Response:
     if error.response is not None:
         return cast(Response, error.response)
     status = error.code or 500
-    answer = problem(status, f"{error.name}.", error.description or error.name)
+    answer = problem(status, f"{error.name}.", _advice(error) or error.name)
     for name, value in error.get_headers():
         if name.lower() in ("allow", "retry-after", "www-authenticate", "content-range"):
             answer.headers[name] = value
     return answer
+
+
+def _advice(error: HTTPException) -> str | None:
+    """Return the description, or ours where werkzeug's speaks to somebody with a browser."""
+    if error.description != type(error).description:
+        return error.description
+    if isinstance(error, NotFound):
+        return "there is nothing at this address; /openapi.json lists what there is"
+    if isinstance(error, MethodNotAllowed):
+        return (
+            f"{request.method} does nothing here; {', '.join(sorted(error.valid_methods or ()))} do"
+        )
+    if isinstance(error, RequestedRangeNotSatisfiable):
+        return f"ask for one range within the {error.length:,} bytes, such as bytes=0-99"
+    return error.description
 
 
 def _unavailable(error: Exception) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
@@ -18,6 +20,8 @@ from app.store.tables import Job
 from engine.data.profiling import ColumnProfile
 from engine.resolution import resolve
 from engine.spec import TrainingSpec
+
+TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="Jobs")])
 
@@ -50,8 +54,14 @@ def _submit(session: Session, body: schemas.JobRequest) -> Job:
         epochs=spec.training.epochs,
         name=body.name,
         metadata=body.metadata,
-        traceparent=request.headers.get("traceparent"),
+        traceparent=_traceparent(),
     )
+
+
+def _traceparent() -> str | None:
+    """Return the trace that the request belongs to, if it names one as W3C Trace Context says."""
+    sent = request.headers.get("traceparent", "")
+    return sent if TRACEPARENT.fullmatch(sent) else None
 
 
 def resource(job: Job) -> schemas.Job:

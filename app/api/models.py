@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import json
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 from flask import Response, request
@@ -12,15 +14,18 @@ from flask_openapi3.models.tag import Tag
 
 from app.api import schemas
 from app.api.conditional import answer, answer_json, answer_tagged
-from app.api.once import once
+from app.api.datasets import file_of
+from app.api.errors import BodyError, pointer
+from app.api.once import once_apart
 from app.api.pages import answer_page
 from app.api.services import owner, services
-from app.store import artifacts, datasets, trained_models
+from app.store import artifacts, trained_models
 from app.store.tables import TrainedModel
 from engine.arrays import Matrix
 from engine.checkpoint import read_tensors
 from engine.data.formats import read_table
-from engine.data.table import table_from_instances
+from engine.data.table import Table, table_from_instances
+from engine.errors import DataError, SchemaError
 from engine.model import Model
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="Models")])
@@ -63,16 +68,35 @@ def resource(model: TrainedModel) -> schemas.Model:
 @bp.post("/<model_id>/predict", responses={200: schemas.Predictions})
 def predict(path: schemas.ModelPath, body: schemas.PredictRequest) -> Response:
     """Predict rows."""
-    model = services().predictor.model(owner(), path.model_id)
-    y = model.predict(table_from_instances(model.inputs, body.instances))
-    response = answer_json({"model": path.model_id, "predictions": predictions(model, y)})
-    return once(lambda _: response)
+
+    def work() -> Response:
+        model = services().predictor.model(owner(), path.model_id)
+        y = model.predict(_table(model, body.instances))
+        return answer_json({"model": path.model_id, "predictions": predictions(model, y)})
+
+    return once_apart(work)
+
+
+def _table(model: Model, instances: Sequence[Any]) -> Table:
+    """Put instances into a table; what is wrong with one is said with a pointer to it."""
+    names = [column.name for column in model.inputs]
+    for row, instance in enumerate(instances):
+        if isinstance(instance, list) and len(instance) != len(names):
+            wanted = f"{len(names)} values in the order of the model's inputs"
+            raise BodyError(f"/instances/{row}", f"expected {wanted}, got {len(instance)}")
+    try:
+        return table_from_instances(model.inputs, instances)
+    except SchemaError as error:
+        row = cast(int, error.row)  # instances are checked one by one
+        place = names.index(error.column) if isinstance(instances[row], list) else error.column
+        reason = f"expected {error.expected}, got {error.got}"
+        raise BodyError(pointer("instances", row, place), reason) from error
 
 
 def predictions(model: Model, y: Matrix) -> list[dict[str, Any]]:
     """Put a matrix of predictions into words."""
     if model.classes is not None:
-        names = [str(name) for name in model.classes]
+        names = [name if isinstance(name, str) else json.dumps(name) for name in model.classes]
         labels = y.argmax(axis=1).tolist()
         return [
             {"label": model.classes[label], "probabilities": dict(zip(names, row, strict=True))}
@@ -86,15 +110,19 @@ def predictions(model: Model, y: Matrix) -> list[dict[str, Any]]:
 @bp.post("/<model_id>/evaluate", responses={200: schemas.Evaluation})
 def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response:
     """Measure a model on a dataset."""
-    with services().database.reading() as session:
-        dataset = datasets.get(session, owner(), body.dataset)
-    model = services().predictor.model(owner(), path.model_id)
-    with services().storage.local(dataset.location) as file:
-        table = read_table(file)
-    metrics = model.evaluate(table)
-    measured = {"model": path.model_id, "dataset": dataset.id, "rows": table.rows}
-    response = answer(schemas.Evaluation(**measured, metrics=metrics))
-    return once(lambda _: response)
+
+    def work() -> Response:
+        model = services().predictor.model(owner(), path.model_id)
+        with file_of(body.dataset) as file:
+            table = read_table(file)
+        try:
+            metrics = model.evaluate(table)
+        except DataError as error:
+            raise BodyError("/dataset", str(error)) from error
+        measured = {"model": path.model_id, "dataset": body.dataset, "rows": table.rows}
+        return answer(schemas.Evaluation(**measured, metrics=metrics))
+
+    return once_apart(work)
 
 
 @bp.get(

@@ -25,8 +25,7 @@ def once(work: Callable[[Session], Response]) -> Response:
     with services().database.writing() as session:
         if key is None:
             return work(session)
-        body = request.get_data(cache=True)
-        stored = _begin(session, key, hashlib.sha256(body).hexdigest())
+        stored = _begin(session, key, _digest())
         if stored is not None:
             return replay(stored)
         response = work(session)
@@ -39,10 +38,25 @@ def _begin(session: Session, key: str, digest: str) -> idempotency.Stored | None
     return idempotency.begin(session, owner(), key, fingerprint(digest), hours)
 
 
-def begin_upload(digest: str) -> Response | None:
-    """Take the key for an upload, whose work is too long for one transaction.
+def once_apart(work: Callable[[], Response]) -> Response:
+    """Do ``work`` that is too long for a transaction, or answer again what it answered before."""
+    if (stored := begin(_digest())) is not None:
+        return stored
+    try:
+        response = work()
+        if (key := sent_key()) is not None:
+            with services().database.writing() as session:
+                keep(session, key, response)
+    except BaseException:
+        abandon()
+        raise
+    return response
 
-    Returns what was answered before; None when the upload is to be done, and
+
+def begin(digest: str) -> Response | None:
+    """Take the key for work that is too long for one transaction.
+
+    Returns what was answered before; None when the work is to be done, and
     then the caller ends with `keep` or `abandon`.
     """
     key = sent_key()
@@ -51,6 +65,10 @@ def begin_upload(digest: str) -> Response | None:
     with services().database.writing() as session:
         stored = _begin(session, key, digest)
     return replay(stored) if stored is not None else None
+
+
+def _digest() -> str:
+    return hashlib.sha256(request.get_data()).hexdigest()
 
 
 def keep(session: Session, key: str, response: Response) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.store.lifecycle import JobStatus
 from engine.data.formats import Format
@@ -14,22 +15,35 @@ from engine.data.table import ColumnType
 from engine.spec import Spec, Task, TrainingSpec
 
 METADATA_LIMIT_BYTES = 16 * 1024
+METADATA_LIMIT_LEVELS = 32
+
+ID_FORM = r"[A-Za-z0-9_.-]{1,100}"
 
 
 def _printable(value: str) -> str:
     if not value.isprintable():
         raise ValueError("holds control characters; use printable ones")
+    if not value.strip():
+        raise ValueError("is blank; say something or leave it out")
     return value
 
 
 Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+Id = Annotated[str, Field(pattern=f"^{ID_FORM}$")]
 
 
 class Taken(BaseModel):
     """What a caller sends beside a JSON body: query and path."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    @cache
+    def model_json_schema(  # type: ignore[override]  # the same arguments, passed on
+        cls, *args: Any, **options: Any
+    ) -> dict[str, Any]:
+        """Return the schema, worked out once; flask-openapi3 asks for it in every request."""
+        return super().model_json_schema(*args, **options)
 
 
 class Answered(BaseModel):
@@ -61,7 +75,7 @@ class PageQuery(Taken):
 
     limit: int = Field(default=50, ge=1, le=200)
     """How many items."""
-    cursor: Id | None = None
+    cursor: str | None = None
     """`next_cursor` of the page before."""
 
 
@@ -126,7 +140,7 @@ class DatasetPage(Answered):
     """Datasets, newest first."""
 
     data: list[Dataset]
-    next_cursor: Id | None
+    next_cursor: str | None
 
 
 class Rows(Answered):
@@ -137,10 +151,29 @@ class Rows(Answered):
 
 def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
     """Refuse what cannot be kept and answered again as it was."""
-    size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    if _levels(value) > METADATA_LIMIT_LEVELS:
+        raise ValueError(f"is nested too deeply; at most {METADATA_LIMIT_LEVELS} levels are kept")
+    try:
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except ValueError as error:
+        raise ValueError("holds a number too large to keep; send it as a string") from error
     if size > METADATA_LIMIT_BYTES:
-        raise ValueError(f"{size:,} bytes; at most {METADATA_LIMIT_BYTES:,} are kept")
+        raise ValueError(f"takes {size:,} bytes; at most {METADATA_LIMIT_BYTES:,} are kept")
     return value
+
+
+def _levels(value: Any) -> int:
+    """Count how deep a value is nested, without recursion."""
+    levels, here = 0, [value]
+    while here:
+        levels += 1
+        here = [
+            inner
+            for outer in here
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return levels
 
 
 class JobRequest(TrainingSpec):
@@ -209,13 +242,13 @@ class JobPage(Answered):
     """Jobs, newest first."""
 
     data: list[Job]
-    next_cursor: Id | None
+    next_cursor: str | None
 
 
 class CurveQuery(Taken):
     """Which part of a curve."""
 
-    since: int | None = Field(default=None, ge=0)
+    since: int | None = Field(default=None, ge=0, le=1_000_000_000)
     """Only the points after this epoch."""
 
 
@@ -236,6 +269,15 @@ class Curve(Answered):
     """The loss curve of a job, by epoch."""
 
     points: list[CurvePoint]
+
+
+Curve.model_config["openapi_extra"] = {  # type: ignore[typeddict-unknown-key]  # flask-openapi3's
+    "content": {
+        "text/csv": {"schema": {"type": "string"}},
+        "image/svg+xml": {"schema": {"type": "string"}},
+        "image/png": {"schema": {"type": "string", "format": "binary"}},
+    }
+}
 
 
 class ModelInput(Answered):
@@ -268,13 +310,23 @@ class ModelPage(Answered):
     """Models, newest first."""
 
     data: list[Model]
-    next_cursor: Id | None
+    next_cursor: str | None
+
+
+def _row(value: Any) -> Any:
+    """Refuse here what is neither, else each form of the union would complain of it."""
+    if not isinstance(value, (dict, list)):
+        raise ValueError("expected an object or an array")  # noqa: TRY004 - pydantic's way
+    return value
+
+
+Instance = Annotated[dict[str, Any] | list[Any], BeforeValidator(_row)]
 
 
 class PredictRequest(Spec):
     """Rows to predict."""
 
-    instances: list[dict[str, Any] | list[Any]] = Field(min_length=1, max_length=100_000)
+    instances: list[Instance] = Field(min_length=1, max_length=100_000)
     """Each an object by input name, or an array in the order of the model's `inputs`."""
 
 
@@ -313,8 +365,22 @@ class Evaluation(Answered):
 class WeightsQuery(Taken):
     """How to write the weights."""
 
-    format: Annotated[str, Field(pattern="^(safetensors|npz)$")] = "safetensors"
-    """`safetensors` or `npz`."""
+    format: Literal["safetensors", "npz"] = "safetensors"
+    """The file format."""
+
+
+class Live(Answered):
+    """The process serves."""
+
+    status: Literal["ok"]
+
+
+class Ready(Answered):
+    """Whether everything that the service needs answers."""
+
+    status: Literal["ok", "degraded"]
+    dependencies: dict[str, str]
+    """`ok`, or what is the matter, for each by name."""
 
 
 class FieldError(Answered):

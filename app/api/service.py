@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 
-from flask import Blueprint, Response, current_app, render_template_string
+from flask import Response, current_app, render_template_string
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 
+from app.api import schemas
 from app.api.conditional import answer_json
 from app.api.services import services
 
 ASSETS = str(files("flask_openapi3_swagger").joinpath("templates/swagger"))
 """Swagger UI as its package ships it; the page loads nothing from elsewhere."""
 
-bp = Blueprint("service", __name__, static_folder=ASSETS, static_url_path="/docs/assets")
+bp = APIBlueprint(
+    "service",
+    __name__,
+    static_folder=ASSETS,
+    static_url_path="/docs/assets",
+    abp_tags=[Tag(name="Service")],
+)
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -30,13 +39,13 @@ SwaggerUIBundle({url: "{{ url_for('service.openapi') }}", dom_id: "#page", deepL
 """
 
 
-@bp.get("/healthz/live")
+@bp.get("/healthz/live", responses={200: schemas.Live})
 def live() -> Response:
     """Answer while the process serves."""
     return answer_json({"status": "ok"})
 
 
-@bp.get("/healthz/ready")
+@bp.get("/healthz/ready", responses={200: schemas.Ready, 503: schemas.Ready})
 def ready() -> Response:
     """Answer 200 while every dependency answers, else 503 naming those that do not."""
     found = {name: _state(ping) for name, ping in _dependencies().items()}
@@ -64,13 +73,13 @@ def _state(ping: Callable[[], None]) -> str:
     return "ok"
 
 
-@bp.get("/openapi.json")
+@bp.get("/openapi.json", responses={200: {"content": {"application/json": {}}}})
 def openapi() -> Response:
     """Answer with the OpenAPI document."""
     return answer_json(current_app.api_doc)  # type: ignore[attr-defined]  # the app is an OpenAPI
 
 
-@bp.get("/docs")
+@bp.get("/docs", responses={200: {"content": {"text/html": {}}}})
 def docs() -> str:
     """Answer with a page on which every call can be tried."""
     return render_template_string(_PAGE)

@@ -92,7 +92,7 @@ class Dataset(Base):
     sha256: Mapped[str]
     columns: Mapped[list[dict[str, Any]]]
     location: Mapped[str]
-    """The name in the storage; datasets of the same bytes share a file."""
+    """The name of its file in the storage."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

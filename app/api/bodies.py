@@ -1,0 +1,182 @@
+"""Request bodies: bounded while they are read, and JSON that can be read in one way only."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import IO, Any, NoReturn
+
+from flask import Request, request
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    RequestEntityTooLarge,
+    UnprocessableEntity,
+    UnsupportedMediaType,
+)
+
+from app.config import Settings
+from engine.data.table import json_type
+
+UPLOADS = frozenset({"datasets.upload"})
+"""Endpoints whose body is a file."""
+
+PACKED = frozenset({"gzip", "zstd"})
+"""What a file may be packed with; its first bytes say so too."""
+
+PIECE_BYTES = 1 << 20
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def check(settings: Settings) -> None:
+    """Refuse what cannot be read: too large, of another type, or not a JSON object."""
+    upload = request.endpoint in UPLOADS
+    if request.content_length or "Transfer-Encoding" in request.headers:
+        _check_encoding(PACKED if upload else frozenset())
+        if not (upload or request.is_json or request.method == "GET"):
+            raise UnsupportedMediaType("send the body as application/json")
+    _measure(settings.upload_limit_bytes if upload else settings.body_limit_bytes)
+    if request.is_json and not upload and request.get_data():
+        _check_json()
+
+
+def once_each(fields: MultiDict[str, str], where: str) -> None:
+    """Refuse a field that is given twice: which of the two is meant cannot be told."""
+    for name, values in fields.lists():
+        if len(values) > 1:
+            raise BadRequest(f"{where} gives {name[:80]!r} {len(values)} times; give it once")
+
+
+def _check_encoding(known: frozenset[str]) -> None:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in {"identity", *known}:
+        taken = f"{' or '.join(sorted(known))}, or none" if known else "none"
+        raise UnsupportedMediaType(f"Content-Encoding: expected {taken}; got {encoding!r}")
+
+
+def _check_json() -> None:
+    body = request.get_json()
+    if not isinstance(body, dict):
+        raise UnprocessableEntity(f"the body must be a JSON object, got {json_type(body)}")
+
+
+class StrictJson(DefaultJSONProvider):
+    """JSON that means the same to everyone.
+
+    A name that appears twice, NaN, infinity and half a surrogate pair are
+    taken by some and refused by others; here they are refused.
+    """
+
+    def loads(self, s: str | bytes, **_options: Any) -> Any:
+        """Read JSON; whatever is wrong with it is a ValueError."""
+        try:
+            text = s if isinstance(s, str) else s.decode()
+            value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+            if _SURROGATE.search(text):
+                json.dumps(value, ensure_ascii=False).encode()
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+        except UnicodeError as error:
+            raise ValueError("it holds what is not UTF-8 text") from error
+        except ValueError as error:
+            if str(error).startswith("Exceeds the limit"):  # goes on with advice for us
+                raise ValueError("it holds a number of too many digits") from error
+            raise
+        return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:80]!r} appears twice in one object")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+class ApiRequest(Request):
+    """A request that says what is wrong with its JSON, and closes every file of its form."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._received: list[IO[bytes]] = []
+
+    def _get_file_stream(self, *args: Any, **kwargs: Any) -> IO[bytes]:
+        """Remember a file: of a form that breaks off the parent forgets to close it."""
+        self._received.append(super()._get_file_stream(*args, **kwargs))
+        return self._received[-1]
+
+    def close(self) -> None:
+        """Close what was received."""
+        super().close()
+        for file in self._received:
+            file.close()
+
+    def on_json_loading_failed(self, e: ValueError | None) -> NoReturn:
+        """Refuse a body that is not JSON."""
+        raise BadRequest(f"the body is not valid JSON: {e}") from e
+
+
+def _measure(limit: int) -> None:
+    """Bound the body by what is read, not by what is announced, and refuse half a body.
+
+    A chunked body announces no length, so whether it is too large is found
+    while reading. Servers hand over a body that breaks off as if it were
+    whole; only where a length was announced can that be seen here.
+    """
+    announced = request.content_length
+    if announced is not None and announced > limit:
+        raise _too_large(limit)
+    request.environ["wsgi.input"] = MeasuredBody(request.environ["wsgi.input"], announced, limit)
+    request.environ["wsgi.input_terminated"] = True
+
+
+def _too_large(limit: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"the body is larger than the {limit:,} bytes allowed")
+
+
+class MeasuredBody:
+    """A request body that counts.
+
+    Parameters
+    ----------
+    body : file
+    announced : int or None
+        The Content-Length; None for a chunked body.
+    limit : int
+        The most bytes that may be read.
+    """
+
+    def __init__(self, body: IO[bytes], announced: int | None, limit: int) -> None:
+        self._body, self._announced, self._limit = body, announced, limit
+        self._read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to ``size`` bytes, or all; raises 413 over the limit and 400 on half a body."""
+        if size >= 0:
+            return self._piece(size)
+        return b"".join(iter(lambda: self._piece(PIECE_BYTES), b""))
+
+    def _piece(self, size: int) -> bytes:
+        if self._announced is not None:
+            size = min(size, self._announced - self._read)
+        if size == 0:
+            return b""
+        try:
+            piece = self._body.read(size)
+        except OSError as error:
+            raise ClientDisconnected(f"the body broke off after {self._read:,} bytes") from error
+        self._read += len(piece)
+        if self._read > self._limit:
+            raise _too_large(self._limit)
+        if not piece and self._announced is not None:
+            reason = f"the body broke off after {self._read:,} of {self._announced:,} bytes"
+            raise ClientDisconnected(reason)
+        return piece

@@ -1,0 +1,36 @@
+"""The OpenAPI document: what the views declare, and what all calls have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PROBLEM = {
+    "description": "An error, as RFC 9457.",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key with the same request is answered as before, not done again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+def complete(document: dict[str, Any]) -> None:
+    """Add to every call how it fails, its key, and for a POST the key that makes it safe to repeat.
+
+    The library knows neither another media type for errors nor headers that
+    no view reads.
+    """
+    document["security"] = [{"key": []}]
+    document["components"]["parameters"] = {"IdempotencyKey": IDEMPOTENCY_KEY}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = PROBLEM
+            if not path.startswith("/v1"):
+                operation["security"] = []
+            if method == "post":
+                reference = {"$ref": "#/components/parameters/IdempotencyKey"}
+                operation.setdefault("parameters", []).append(reference)
