@@ -251,7 +251,6 @@ def _get(dataset_id: str) -> Dataset:
 def remove(path: schemas.DatasetPath) -> tuple[str, int]:
     """Delete a dataset that no live job uses."""
     with services().database.writing() as session:
-        orphan = datasets.remove(session, owner(), path.dataset_id)
-    if orphan is not None:
-        services().storage.delete(orphan)
+        location = datasets.remove(session, owner(), path.dataset_id)
+    services().storage.delete(location)
     return "", 204

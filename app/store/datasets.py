@@ -67,8 +67,8 @@ def hold(session: Session, owner: str, dataset_id: str) -> None:
         raise NotFoundError("dataset", dataset_id)
 
 
-def remove(session: Session, owner: str, dataset_id: str) -> str | None:
-    """Delete a dataset; return the storage name of its file if no other dataset shares it.
+def remove(session: Session, owner: str, dataset_id: str) -> str:
+    """Delete a dataset; return the storage name of its file, which is of no more use.
 
     Raises
     ------
@@ -84,8 +84,7 @@ def remove(session: Session, owner: str, dataset_id: str) -> str | None:
     if user is not None:
         raise ConflictError("dataset", f"job {user} uses it; cancel it or wait for its end")
     session.execute(delete(Dataset).where(Dataset.id == dataset_id))
-    shared = session.scalar(select(Dataset.id).where(Dataset.location == dataset.location).limit(1))
-    return dataset.location if shared is None else None
+    return dataset.location
 
 
 def _mine(owner: str, dataset_id: str) -> Select[Dataset]:

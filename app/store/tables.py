@@ -80,7 +80,7 @@ class Dataset(Base):
     """An uploaded table; its cells are a file in the storage."""
 
     __tablename__ = "datasets"
-    __table_args__ = (Index(None, "owner", "id"), Index(None, "location"))
+    __table_args__ = (Index(None, "owner", "id"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]

@@ -29,7 +29,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_datasets"),
     )
     op.create_index("ix_datasets_owner_id", "datasets", ["owner", "id"])
-    op.create_index("ix_datasets_location", "datasets", ["location"])
 
     op.create_table(
         "jobs",

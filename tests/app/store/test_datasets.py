@@ -78,12 +78,6 @@ def test_a_job_that_has_ended_outlives_its_dataset(database, dataset, job, statu
     assert found.spec["dataset"] == dataset.id
 
 
-def test_a_file_goes_with_the_last_dataset_that_shares_it(database):
-    first, second = add_dataset(database), add_dataset(database, owner="charles")
-    assert remove(database, first) is None
-    assert remove(database, second) == second.location
-
-
 def test_of_a_submit_and_a_delete_that_race_one_is_refused(database, database_url, connect):
     for _ in range(10):
         dataset = add_dataset(database)
