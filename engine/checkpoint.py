@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,17 @@ HEADER_LIMIT_BYTES = 100_000_000
 
 Tensors = dict[str, NDArray[Any]]
 
-COUNTERS = ("epoch", "batch", "step", "loss_sum", "rows", "seconds", "best_loss", "best_epoch")
+COUNTERS = (
+    "epoch",
+    "batch",
+    "step",
+    "loss_sum",
+    "rows",
+    "train_loss",
+    "seconds",
+    "best_loss",
+    "best_epoch",
+)
 """The numbers of a training state."""
 
 
@@ -57,6 +68,23 @@ def write_tensors(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, st
     return b"".join([len(text).to_bytes(LENGTH_BYTES, "little"), text, *parts])
 
 
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Refuse as not valid what trips the code that reads it, in whichever way."""
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise CheckpointError(VERSION, f"the {what} is not valid: {error!r}") from error
+
+
+@_refusing("header")
 def read_tensors(data: bytes) -> tuple[Tensors, dict[str, str]]:
     """Return the tensors and the text of a safetensors file.
 
@@ -66,21 +94,18 @@ def read_tensors(data: bytes) -> tuple[Tensors, dict[str, str]]:
         The header is not one, or its tensors do not tile the data exactly.
     """
     header, begin = _header(data)
-    metadata = header.pop("__metadata__", {})
+    metadata = dict(header.pop("__metadata__", {}))
     tensors: Tensors = {}
     expected = 0
-    try:
-        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            start, stop = entry["data_offsets"]
-            dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-            size = math.prod(shape) * dtype.itemsize
-            if start != expected or stop != start + size:
-                raise CheckpointError(VERSION, f"tensor {name!r} overlaps another or leaves a gap")
-            flat = np.frombuffer(data, dtype, math.prod(shape), begin + start)
-            tensors[name] = flat.reshape(shape)
-            expected = stop
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(VERSION, f"the header is not valid: {error!r}") from error
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        start, stop = entry["data_offsets"]
+        dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+        size = math.prod(shape) * dtype.itemsize
+        if start != expected or stop != start + size:
+            raise CheckpointError(VERSION, f"tensor {name!r} overlaps another or leaves a gap")
+        flat = np.frombuffer(data, dtype, math.prod(shape), begin + start)
+        tensors[name] = flat.reshape(shape)
+        expected = stop
     if begin + expected != len(data):
         raise CheckpointError(VERSION, f"expected {begin + expected} bytes, got {len(data)}")
     return tensors, metadata
@@ -91,13 +116,7 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     begin = LENGTH_BYTES + length
     if len(data) < LENGTH_BYTES or length > HEADER_LIMIT_BYTES or begin > len(data):
         raise CheckpointError(VERSION, "the header is longer than the data")
-    try:
-        header = json.loads(data[LENGTH_BYTES:begin])
-    except ValueError as error:
-        raise CheckpointError(VERSION, f"the header is not JSON: {error}") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(VERSION, "the header is not a JSON object")
-    return header, begin
+    return json.loads(data[LENGTH_BYTES:begin]), begin
 
 
 def _read(data: bytes, kind: str) -> tuple[Tensors, dict[str, Any]]:
@@ -137,6 +156,16 @@ def dump_model(model: Model) -> bytes:
     return _write("model", tensors, content)
 
 
+def _fill(views: Mapping[str, NDArray[Any]], tensors: Tensors) -> None:
+    """Copy tensors to where they belong; NumPy alone would stretch one that is too small."""
+    for name, view in views.items():
+        if tensors[name].shape != view.shape:
+            reason = f"has the shape {tensors[name].shape}, which is another network's"
+            raise CheckpointError(VERSION, f"tensor {name!r} {reason}; expected {view.shape}")
+        view[:] = tensors[name]
+
+
+@_refusing("model")
 def load_model(data: bytes) -> Model:
     """Return the model that `dump_model` wrote.
 
@@ -156,8 +185,7 @@ def load_model(data: bytes) -> Model:
     outputs = len(target.classes if isinstance(target, ClassEncoder) else target.targets)
     output, dtype = output_of(spec), spec.precision
     network = build_network(spec.network, features.width, outputs, output, dtype)
-    for name, view in network.tensors().items():
-        view[:] = tensors[name]
+    _fill(network.tensors(), tensors)
     return Model(spec, features, target, network.frozen())
 
 
@@ -169,21 +197,25 @@ def _target(
     return TargetScaler(tuple(spec.targets), tensors["target.mean"], tensors["target.deviation"])
 
 
-def dump_state(state: TrainingState) -> bytes:
-    """Return a training state as bytes."""
-    tensors = {
+def _state_tensors(state: TrainingState) -> Tensors:
+    return {
         "parameters": state.network.parameters,
         "best_parameters": state.best_parameters,
         **{f"moments.{name}": moment for name, moment in state.optimizer.moments.items()},
     }
+
+
+def dump_state(state: TrainingState) -> bytes:
+    """Return a training state as bytes."""
     content = {
         **{name: getattr(state, name) for name in COUNTERS},
         "optimizer_steps": state.optimizer.t,
         "dropout": state.dropout.bit_generator.state,
     }
-    return _write("state", tensors, content)
+    return _write("state", _state_tensors(state), content)
 
 
+@_refusing("state")
 def load_state(data: bytes, spec: ResolvedSpec, *, inputs: int, outputs: int) -> TrainingState:
     """Return the training state that `dump_state` wrote.
 
@@ -202,13 +234,7 @@ def load_state(data: bytes, spec: ResolvedSpec, *, inputs: int, outputs: int) ->
     """
     tensors, content = _read(data, "state")
     state = blank_state(spec, inputs=inputs, outputs=outputs)
-    try:
-        state.network.parameters[:] = tensors["parameters"]
-        state.best_parameters[:] = tensors["best_parameters"]
-        for name, moment in state.optimizer.moments.items():
-            moment[:] = tensors[f"moments.{name}"]
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(VERSION, "it belongs to another network or optimizer") from error
+    _fill(_state_tensors(state), tensors)
     for name in COUNTERS:
         setattr(state, name, content[name])
     state.optimizer.t = content["optimizer_steps"]

@@ -59,7 +59,7 @@ class FormatError(DataError):
         where = [f"line {line}"] if line is not None else []
         where += [f"column {column!r}"] if column is not None else []
         super().__init__(f"{', '.join(where)}: {reason}" if where else reason)
-        self.line, self.column = line, column
+        self.line, self.column, self.reason = line, column, reason
 
 
 class SchemaError(DataError):

@@ -24,8 +24,6 @@ from engine.training import Examples, TrainingData
 SPLIT_STREAM = 1
 """The split draws from its own stream of the seed, beside that of the training run."""
 
-ROWS_AT_ONCE = 4096
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -144,12 +142,7 @@ class Model:
         SchemaError
             A column is absent, of another type, or holds what cannot be predicted from.
         """
-        x = self.features.transform(table, self.network.parameters.dtype)
-        parts = [
-            self.network.predict(x[start : start + ROWS_AT_ONCE])
-            for start in range(0, len(x), ROWS_AT_ONCE)
-        ]
-        y = np.concatenate(parts)
+        y = self.network.predict(self.features.transform(table, self.network.parameters.dtype))
         return y if isinstance(self.target, ClassEncoder) else self.target.invert(y)
 
     def evaluate(self, table: Table) -> dict[str, float]:

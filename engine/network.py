@@ -19,6 +19,9 @@ from engine.layers.dense import Dense
 from engine.layers.dropout import Dropout
 from engine.losses import Output
 
+ROWS_AT_ONCE = 8
+"""How many rows of a prediction are in a pass."""
+
 Shape = tuple[int, ...]
 Tensors = Mapping[str, Matrix | Vector]
 
@@ -83,15 +86,23 @@ class Network:
     def predict(self, x: Matrix) -> Matrix:
         """Return probabilities, or values, of shape (batch, outputs); safe in many threads.
 
-        One row goes through as two: alone it would take another BLAS kernel,
-        and differ in its last bits from the same row in a batch.
+        Every pass has `ROWS_AT_ONCE` rows, the last one filled up with what is
+        left over: BLAS chooses a kernel by the shape, and each sums in an order
+        of its own, so that a row's last bits would depend on the rows beside it.
+        More rows at once would be faster, but then kernels treat the rows of
+        one pass differently.
         """
-        workspace = Workspace(self.parameters.dtype)
-        rows = np.repeat(x, 2, axis=0) if len(x) == 1 else x
-        y, _ = self.forward(rows, workspace)
-        if self.output == "softmax":
-            y = softmax(y, workspace)
-        return y[: len(x)]
+        dtype = self.parameters.dtype
+        workspace, rows = Workspace(dtype), np.zeros((ROWS_AT_ONCE, self.inputs), dtype)
+        y = np.empty((len(x), self.outputs), dtype)
+        for start in range(0, len(x), ROWS_AT_ONCE):
+            part = x[start : start + ROWS_AT_ONCE]
+            rows[: len(part)] = part
+            workspace.rewind()
+            logits, _ = self.forward(rows, workspace)
+            answers = softmax(logits, workspace) if self.output == "softmax" else logits
+            y[start : start + len(part)] = answers[: len(part)]
+        return y
 
     def tensors(self) -> Tensors:
         """Return the parameters by name, such as ``layers.0.weight``, as views."""

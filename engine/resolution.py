@@ -135,6 +135,9 @@ def _check_targets(task: Task, targets: Sequence[ColumnProfile]) -> None:
         if task == "regression" and target.type not in NUMERIC:
             wanted = "regression needs numbers; ask for classification"
             raise SpecError("/task", f"column {target.name!r} is {target.type}; {wanted}")
+        if task == "regression" and target.std is None:
+            advice = "divide it by a large number and upload again"
+            raise SpecError("/target", f"column {target.name!r} overflows when squared; {advice}")
     if task == "regression":
         return
     if len(targets) > 1:

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 MAX_UNITS = 2**53
 MAX_LAYERS = 200
+MAX_COLUMNS = 100_000
+MAX_NAME_LENGTH = 200
 PARAMETER_BUDGET = 50_000_000
 """Weights and biases that one network may have, unless the caller sets another budget."""
 
@@ -20,7 +22,8 @@ LossName = Literal["cross_entropy", "squared_error"]
 Precision = Literal["float32", "float64"]
 Activation = Literal["identity", "sigmoid", "tanh", "relu"]
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+Features = Annotated[list[Name], Field(min_length=1, max_length=MAX_COLUMNS)]
 
 
 def _json_type(value: Any) -> str:
@@ -175,7 +178,7 @@ class TrainingSpec(Spec):
 
     target: Target
     """The column to predict; several for a regression with several targets."""
-    features: Annotated[list[Name], Field(min_length=1, max_length=100_000)] | None = None
+    features: Features | None = None
     """The columns to predict from; every other column unless given."""
     task: Task | None = None
     """Inferred from the target unless given."""
@@ -205,7 +208,7 @@ class TrainingSpec(Spec):
 class ResolvedSpec(TrainingSpec):
     """A training spec in which everything is decided."""
 
-    features: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
+    features: Features
     task: Task
     network: NetworkSpec
     loss: LossName

@@ -138,6 +138,8 @@ class TrainingState:
         Epochs done, batches done of the next epoch, and updates done in all.
     loss_sum, rows : float, int
         Of the batches done of the next epoch: the sum of their rows' losses, and how many rows.
+    train_loss : float
+        Of the last epoch done.
     seconds : float
         Spent on training.
     best_loss, best_epoch : float, int
@@ -153,6 +155,7 @@ class TrainingState:
     step: int = 0
     loss_sum: float = 0.0
     rows: int = 0
+    train_loss: float = math.inf
     seconds: float = 0.0
     best_loss: float = math.inf
     best_epoch: int = 0
@@ -195,6 +198,8 @@ def output_of(spec: ResolvedSpec) -> Output:
 def train(state: TrainingState, data: TrainingData, spec: ResolvedSpec) -> Iterator[Progress]:
     """Train to the end, reporting at least after every epoch and every `REPORT_SECONDS`.
 
+    A state that was saved after the last report is at its end: there is nothing to report.
+
     Parameters
     ----------
     state : TrainingState
@@ -221,7 +226,6 @@ class _Loop:
     workspaces: dict[int, Workspace] = field(init=False, default_factory=dict)
     rows_here: int = field(init=False, default=0)
     seconds_here: float = field(init=False, default=0.0)
-    rate: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         training, size = self.data.training, self.spec.training.batch_size
@@ -230,14 +234,15 @@ class _Loop:
 
     def run(self) -> Iterator[Progress]:
         """Run whole epochs until a stop rule holds."""
-        state, stopped = self.state, None
+        state = self.state
+        stopped = self.stop_reason() if state.batch == 0 else None
         while stopped is None:
             seed = [self.spec.seed, ORDER_STREAM, state.epoch]
             batches = self.batches.epoch(np.random.default_rng(seed), state.batch)
             while self.advance(batches):
                 yield self.report(None, None)
             point = self.end_epoch()
-            stopped = self.stop_reason(point)
+            stopped = self.stop_reason()
             yield self.report(point, stopped)
 
     def advance(self, batches: Iterator[tuple[Matrix, Any]]) -> bool:
@@ -266,8 +271,8 @@ class _Loop:
         if not math.isfinite(loss):
             raise DivergedError(state.epoch + 1, state.step + 1)
         fill_gradient(d_logits)
-        self.rate = self.learning_rate()
-        state.optimizer.step(network.parameters, network.gradient, self.rate)
+        rate = self.learning_rate(state.batch)
+        state.optimizer.step(network.parameters, network.gradient, rate)
         state.batch += 1
         state.step += 1
         state.rows += len(x)
@@ -282,14 +287,14 @@ class _Loop:
         workspace.rewind()
         return workspace
 
-    def learning_rate(self) -> float:
-        """Return the learning rate of the next update."""
-        return learning_rate(self.spec.schedule, self.spec.optimizer.learning_rate, self.fraction())
+    def learning_rate(self, batch: int) -> float:
+        """Return the learning rate of the update on a batch of this epoch."""
+        schedule, base = self.spec.schedule, self.spec.optimizer.learning_rate
+        return learning_rate(schedule, base, self.fraction(batch))
 
-    def fraction(self) -> float:
-        """Return the share of all updates that are done."""
-        epochs = self.state.epoch + self.state.batch / len(self.batches)
-        return epochs / self.spec.training.epochs
+    def fraction(self, batch: int) -> float:
+        """Return the share of all updates that come before a batch of this epoch."""
+        return (self.state.epoch + batch / len(self.batches)) / self.spec.training.epochs
 
     def seconds_left(self) -> float:
         """Return the seconds until the time limit of the spec, if it has one."""
@@ -299,11 +304,12 @@ class _Loop:
     def end_epoch(self) -> Point:
         """Measure, remember the best weights, and begin the next epoch."""
         begin, state = time.perf_counter(), self.state
-        train_loss = state.loss_sum / state.rows
+        rate = self.learning_rate(state.batch - 1)
+        state.train_loss = state.loss_sum / state.rows
         state.epoch += 1
         state.batch, state.loss_sum, state.rows = 0, 0.0, 0
         validation_loss, metrics = self.validate()
-        loss = train_loss if validation_loss is None else validation_loss
+        loss = state.train_loss if validation_loss is None else validation_loss
         if not (math.isfinite(loss) and np.isfinite(state.network.parameters).all()):
             raise DivergedError(state.epoch, state.step)
         if loss < state.best_loss:
@@ -313,9 +319,9 @@ class _Loop:
         return Point(
             epoch=state.epoch,
             step=state.step,
-            train_loss=train_loss,
+            train_loss=state.train_loss,
             validation_loss=validation_loss,
-            learning_rate=self.rate,
+            learning_rate=rate,
             seconds=state.seconds,
             metrics=metrics,
         )
@@ -338,10 +344,10 @@ class _Loop:
                 return total, {}
             return total / len(x), self.data.measure(np.concatenate(parts), y)
 
-    def stop_reason(self, point: Point) -> StopReason | None:
+    def stop_reason(self) -> StopReason | None:
         """Return the first rule that ends the training here."""
         stop, state = self.spec.training.stop, self.state
-        if stop.target_loss is not None and point.train_loss <= stop.target_loss:
+        if stop.target_loss is not None and state.train_loss <= stop.target_loss:
             return "target_loss"
         if stop.patience is not None and state.epoch - state.best_epoch >= stop.patience:
             return "patience"
@@ -351,7 +357,7 @@ class _Loop:
 
     def report(self, point: Point | None, stopped: StopReason | None) -> Progress:
         """Describe where the training stands."""
-        fraction = self.fraction()
+        fraction = self.fraction(self.state.batch)
         seconds = self.state.seconds
         eta = min(seconds / fraction - seconds, self.seconds_left()) if fraction > 0 else None
         if stopped is not None:

@@ -11,6 +11,7 @@ import csv
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
@@ -22,12 +23,16 @@ from numpy.typing import NDArray
 
 from engine.data.table import Column, ColumnType, Table
 from engine.errors import DataError, FormatError
+from engine.spec import MAX_COLUMNS, MAX_NAME_LENGTH
 
 Format = Literal["csv", "tsv", "npz"]
 Compression = Literal["gzip", "zstd"]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 PIECE_BYTES = 1 << 20
+
+BLOCK_BYTES = 1 << 24
+"""How much of a CSV file Arrow parses at a time; a row has to fit in."""
 
 CATEGORY_LEVELS = 1000
 """A string column with more distinct values is text."""
@@ -111,29 +116,33 @@ def _json_values(column: pa.ChunkedArray) -> list[Any]:
     if isinstance(column.type, pa.FixedShapeTensorType):
         return list(_tensor_values(column).tolist())
     if pa.types.is_temporal(column.type):
-        return [value and f"{np.datetime_as_string(value)}Z" for value in _timestamps(column)]
+        texts = np.datetime_as_string(_timestamps(column))
+        return [None if text == "NaT" else f"{text}Z" for text in texts]
     return list(column.to_pylist())
 
 
-def _timestamps(column: pa.ChunkedArray) -> list[np.datetime64 | None]:
-    values = column.cast(pa.timestamp("us")).to_numpy()
-    return [None if np.isnat(value) else value for value in values]
+def _timestamps(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
+    """Return datetime64[us], NaT where missing; what is finer is cut off."""
+    return np.asarray(column.cast(pa.timestamp("us"), safe=False).to_numpy())
 
 
 def _read_delimited(path: Path, delimiter: str) -> pa.Table:
     if path.stat().st_size == 0:
         raise FormatError(None, None, "the file is empty; expected a header line and rows")
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    convert = pa.csv.ConvertOptions(strings_can_be_null=True)
+    options = {
+        "read_options": pa.csv.ReadOptions(block_size=BLOCK_BYTES),
+        "parse_options": pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        "convert_options": pa.csv.ConvertOptions(strings_can_be_null=True),
+    }
     try:
-        table = pa.csv.read_csv(str(path), parse_options=parse, convert_options=convert)
-        _check_header(table.column_names)
+        table = pa.csv.read_csv(str(path), **options)
+        _check_names(table.column_names, line=1)
     except pa.ArrowException as error:
         _explain_delimited(path, delimiter, error)
     except UnicodeDecodeError as error:
         raise _not_utf8() from error
     if table.num_rows == 0:
-        raise FormatError(1, None, "only a header; expected at least one row below it")
+        raise _only_a_header()
     return pa.table(
         [_stored(table.column(name), name) for name in table.column_names], names=table.column_names
     )
@@ -141,6 +150,10 @@ def _read_delimited(path: Path, delimiter: str) -> pa.Table:
 
 def _not_utf8(column: str | None = None) -> FormatError:
     return FormatError(None, column, "holds bytes that are not UTF-8 text; save the file as UTF-8")
+
+
+def _only_a_header() -> FormatError:
+    return FormatError(1, None, "only a header; expected at least one row below it")
 
 
 def _explain_delimited(path: Path, delimiter: str, error: Exception) -> NoReturn:
@@ -152,11 +165,14 @@ def _explain_delimited(path: Path, delimiter: str, error: Exception) -> NoReturn
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines, delimiter=delimiter)
-            header = next((row for row in reader if row), None)
+            rows = (row for row in reader if row)
+            header, first = next(rows, None), next(rows, None)
             if header is None:
                 raise FormatError(None, None, "the file is blank; expected a header line and rows")
-            for row in reader:
-                if row and len(row) != len(header):
+            if first is None:
+                raise _only_a_header()
+            for row in chain([first], rows):
+                if len(row) != len(header):
                     wanted = f"expected {len(header)} values as in the header, got {len(row)}"
                     raise FormatError(reader.line_num, None, wanted)
     except UnicodeDecodeError as not_text:
@@ -166,13 +182,20 @@ def _explain_delimited(path: Path, delimiter: str, error: Exception) -> NoReturn
     raise FormatError(None, None, str(error)) from error
 
 
-def _check_header(names: list[str]) -> None:
+def _check_names(names: Sequence[str], line: int | None) -> None:
+    """Refuse what a training spec could not name."""
+    if len(names) > MAX_COLUMNS:
+        reason = f"{len(names):,} columns; at most {MAX_COLUMNS:,} are allowed"
+        raise FormatError(line, None, reason)
     for position, name in enumerate(names, start=1):
         if not name.strip():
-            raise FormatError(1, None, f"column {position} has no name; give each a name")
+            raise FormatError(line, None, f"column {position} has no name; give each a name")
+        if len(name) > MAX_NAME_LENGTH:
+            reason = f"has a name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed"
+            raise FormatError(line, None, f"column {position} {reason}")
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
-        raise FormatError(1, name, f"appears {count} times; give each column its own name")
+        raise FormatError(line, name, f"appears {count} times; give each column its own name")
 
 
 def _stored(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray | pa.Array:
@@ -204,11 +227,11 @@ def _read_npz(path: Path, memory_limit_bytes: int) -> pa.Table:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        reason = f"cannot be read without running what it holds: {error}"
-        raise FormatError(None, None, reason) from error
+    except Exception as error:  # noqa: BLE001 - zipfile, zlib and NumPy each raise their own
+        raise FormatError(None, None, f"cannot be read as arrays: {error}") from error
     if not columns:
         raise FormatError(None, None, "holds no arrays; expected for instance X and y")
+    _check_names(list(columns), line=None)
     _check_rows(columns)
     return pa.table({name: _npz_column(name, array) for name, array in columns.items()})
 
@@ -216,6 +239,8 @@ def _read_npz(path: Path, memory_limit_bytes: int) -> pa.Table:
 def _check_rows(columns: dict[str, NDArray[Any]]) -> None:
     first = next(iter(columns))
     for name, array in columns.items():
+        if not isinstance(array, np.ndarray):
+            raise FormatError(None, name, "is not an array; write the file with numpy.savez")
         if array.ndim == 0 or len(array) == 0:
             raise FormatError(None, name, "has no rows; the first dimension counts the rows")
         if len(array) != len(columns[first]):
@@ -224,18 +249,22 @@ def _check_rows(columns: dict[str, NDArray[Any]]) -> None:
 
 
 def _npz_column(name: str, array: NDArray[Any]) -> pa.ChunkedArray | pa.Array:
-    if array.dtype.kind not in "fiubU" or array.dtype.itemsize > 8 and array.dtype.kind == "f":
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind not in "fiubU" or size == 0 or (kind == "f" and size > 8):  # of 0 bytes: any number
         wanted = "expected numbers, booleans or strings"
         raise FormatError(None, name, f"{wanted}, got dtype {array.dtype}")
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     if array.ndim == 1:
         values = array.astype(np.float32) if array.dtype == np.float16 else array
-        return _stored(pa.chunked_array([pa.array(values)]), name)
+        try:
+            return _stored(pa.chunked_array([pa.array(values)]), name)
+        except UnicodeDecodeError as error:
+            raise FormatError(None, name, "holds characters that are not Unicode") from error
     if array.dtype.kind not in "fiu":
         raise FormatError(None, name, f"a tensor holds numbers, got dtype {array.dtype}")
     if 0 in array.shape:
         raise FormatError(None, name, f"has the empty shape {list(array.shape)}")
-    values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(array)
 
 
 def _to_table(table: pa.Table) -> Table:
@@ -254,7 +283,7 @@ def _to_column(name: str, column: pa.ChunkedArray) -> Column:
     if pa.types.is_string(kind):
         return Column(name, "text", column.to_numpy())
     if pa.types.is_temporal(kind):
-        return Column(name, "timestamp", column.cast(pa.timestamp("us")).to_numpy())
+        return Column(name, "timestamp", _timestamps(column))
     return Column(name, _number_type(name, kind), _numbers(column))
 
 

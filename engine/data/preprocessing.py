@@ -20,6 +20,10 @@ from engine.errors import SchemaError
 CLIP = 3.0
 """Inputs are squeezed smoothly into (-CLIP, CLIP), so that no outlier rules the first layer."""
 
+LARGEST = 1e100
+SMALLEST = 1e-50
+"""Larger numbers count as `LARGEST` and smaller spreads as `SMALLEST`: nothing overflows."""
+
 
 def input_width(inputs: Sequence[InputColumn]) -> int:
     """Count the numbers that a network sees for these columns."""
@@ -89,7 +93,8 @@ def _numbers(column: Column) -> NDArray[np.float64]:
     """Return a column as float64 of shape (rows, width), before scaling."""
     rows = len(column.values)
     if column.type != "category":
-        return np.asarray(column.values, dtype=np.float64).reshape(rows, -1)
+        values = np.asarray(column.values, dtype=np.float64).reshape(rows, -1)
+        return np.clip(values, -LARGEST, LARGEST)
     if len(column.levels) <= 2:
         return (2.0 * column.values - 1.0).reshape(rows, 1)
     one_hot: NDArray[np.bool_] = column.values[:, None] == np.arange(len(column.levels))
@@ -100,14 +105,17 @@ def _fit_scale(column: Column) -> tuple[Vector, Vector]:
     """Return the center and the factor for each number of a column; factor 0 where constant."""
     values = _numbers(column)
     if column.type == "tensor":
-        deviation = values.std()
-        factor = 1 / deviation if deviation > 0 else 0.0
+        # Rounding gives equal numbers a deviation above 0; their span is 0 exactly.
+        factor = _factor(values.std(), np.ptp(values))
         return np.full(values.shape[1], values.mean()), np.full(values.shape[1], factor)
     low, median, high = np.percentile(values, [25, 50, 75], axis=0)
-    span = values.max(axis=0) - values.min(axis=0)
-    with np.errstate(divide="ignore"):
-        factor = np.where(high > low, 1 / (high - low), np.where(span > 0, 2 / span, 0.0))
-    return median, factor
+    span = np.ptp(values, axis=0)
+    return median, _factor(np.where(high > low, high - low, span / 2), span)
+
+
+def _factor(spread: Vector | np.floating[Any], span: Vector | np.floating[Any]) -> Vector:
+    """Return ``1 / spread``, or 0 where the span says that all numbers are equal."""
+    return np.where(span > 0, 1 / np.maximum(spread, SMALLEST), 0.0)
 
 
 def conform(column: Column, wanted: InputColumn) -> Column:
@@ -173,15 +181,18 @@ class ClassEncoder:
             A row's class is missing or was not there when training.
         """
         column = table.column(self.target)
+        if column.shape:
+            raise SchemaError(self.target, "one class a row", f"the shape {column.shape}")
         label: dict[Any, int] = {name: position for position, name in enumerate(self.classes)}
         values = column.values
         if column.type == "category":
             values = np.array([*column.levels, None], dtype=object)[values]
-        labels = np.array([label.get(value, -1) for value in values.tolist()], dtype=np.intp)
+        names = values.tolist()
+        labels = np.array([label.get(name, -1) for name in names], dtype=np.intp)
         if (labels < 0).any():
             row = int((labels < 0).argmax())
             expected = f"one of the {len(self.classes)} classes of the model"
-            raise SchemaError(self.target, expected, repr(values[row]), row)
+            raise SchemaError(self.target, expected, repr(names[row]), row)
         return labels
 
 

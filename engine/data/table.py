@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -174,10 +175,12 @@ def _check_scalar(column: InputColumn, row: int, value: Any) -> None:
 
 def _tensor(column: InputColumn, row: int, value: Any) -> NDArray[np.float64]:
     wanted = f"numbers nested in the shape {list(column.shape)}"
-    try:
-        array = np.array(value, dtype=np.float64) if isinstance(value, list) else None
-    except (ValueError, TypeError, OverflowError):
-        array = None
+    array = None
+    if isinstance(value, list):
+        with suppress(ValueError, TypeError, OverflowError):
+            nested = np.array(value)
+            # An object array holds whole numbers that are too large for any other.
+            array = nested.astype(np.float64) if nested.dtype.kind in "fiuO" else None
     if array is None:
         raise SchemaError(column.name, wanted, json_value(value), row)
     if array.shape != column.shape and array.shape != (int(np.prod(column.shape)),):
@@ -197,6 +200,8 @@ def json_value(value: Any) -> str:
     """Show a value in a message: its type, and short scalars as they are."""
     if isinstance(value, str):
         return f"the string {value[:40]!r}"
-    if isinstance(value, (bool, int, float)):
+    if isinstance(value, bool):
+        return f"a boolean ({str(value).lower()})"
+    if isinstance(value, (int, float)):
         return f"{json_type(value)} ({str(value)[:40]})"
     return json_type(value)

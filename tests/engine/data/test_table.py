@@ -1,0 +1,143 @@
+"""Tables: columns by name, and rows as JSON has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.data.table import InputColumn, json_type, json_value, nearest, table_from_instances
+from engine.errors import DataError, SchemaError
+from tests.engine.beginnings import table
+
+INPUTS = (
+    InputColumn("size", "number"),
+    InputColumn("age", "integer"),
+    InputColumn("new", "boolean"),
+    InputColumn("colour", "category", ("blue", "green", "red")),
+    InputColumn("image", "tensor", (), (2, 2)),
+)
+GOOD = {"size": 1.5, "age": 3, "new": True, "colour": "red", "image": [[1, 2], [3, 4]]}
+
+
+def test_a_column_is_found_by_its_name():
+    rows = table(a=[1.0, 2.0], b=["x", "y"])
+    assert rows.column("b") is rows.columns[1]
+    assert rows.rows == 2
+
+
+def test_a_name_that_is_nearly_right_is_told_the_right_one():
+    with pytest.raises(SchemaError, match="did you mean 'sepal_width'"):
+        table(sepal_width=[1.0], species=["x"]).column("sepal_widht")
+
+
+def test_rows_are_taken_in_the_order_asked_for():
+    rows = table(a=[1.0, 2.0, 3.0], b=["x", "y", "x"], c=np.arange(6.0).reshape(3, 2))
+    taken = rows.take(np.array([2, 0, 2]))
+    assert taken.column("a").values.tolist() == [3, 1, 3]
+    assert taken.column("b").levels == ("x", "y")
+    assert taken.column("b").values.tolist() == [0, 0, 0]
+    assert taken.column("c").values.tolist() == [[4, 5], [0, 1], [4, 5]]
+    assert taken.column("c").shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("sise", ["size", "age"], "; did you mean 'size'?"),
+        ("zzz", ["size", "age"], "; there are 'size', 'age'"),
+        ("zzz", [], ""),
+        ("z", list("abcdefghijkl"), f"; there are {str(list('abcdefghij'))[1:-1]} and 2 more"),
+    ],
+)
+def test_the_nearest_name_is_suggested_or_the_first_ones_listed(name, known, said):
+    assert nearest(name, known) == said
+
+
+def test_instances_by_name_and_in_order_are_the_same_rows():
+    other = {**GOOD, "size": -2, "new": False, "colour": "blue", "image": [5, 6, 7, 8.5]}
+    backwards = dict(reversed(other.items()))
+    for rows in ([GOOD, backwards], [list(GOOD.values()), list(other.values())]):
+        built = table_from_instances(INPUTS, rows)
+        assert built.column("size").values.tolist() == [1.5, -2]
+        assert built.column("age").values.tolist() == [3, 3]
+        assert built.column("new").values.tolist() == [1, 0]
+        assert built.column("colour").values.tolist() == [2, 0]
+        assert built.column("colour").values.dtype == np.int32
+        assert built.column("colour").levels == ("blue", "green", "red")
+        assert built.column("image").values.tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8.5]]]
+        assert [InputColumn.of(column) for column in built.columns] == list(INPUTS)
+
+
+def test_an_integer_that_only_a_float_can_hold_is_a_number():
+    built = table_from_instances(INPUTS, [{**GOOD, "size": 2**70, "image": [2**70, 1, 1, 1]}])
+    assert built.column("size").values.tolist() == [2.0**70]
+    assert built.column("image").values[0, 0, 0] == 2.0**70
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected", "got"),
+    [
+        ("size", "1.5", "a number", "the string '1.5'"),
+        ("size", True, "a number", "a boolean (true)"),
+        ("size", None, "a number", "null"),
+        ("size", [1], "a number", "an array"),
+        ("size", float("nan"), "a finite number", "nan"),
+        ("size", float("inf"), "a finite number", "inf"),
+        ("size", 10**400, "a finite number", "1" + 39 * "0"),
+        ("age", {}, "a number", "an object"),
+        ("new", 1, "true or false", "a number (1)"),
+        ("new", "true", "true or false", "the string 'true'"),
+        ("colour", "rde", "one of the levels seen in training", "the string 'rde'; did you mean"),
+        ("colour", None, "one of the levels seen in training", "null"),
+        ("colour", 2, "one of the levels seen in training", "a number (2)"),
+        ("colour", ["red"], "one of the levels seen in training", "an array"),
+        ("image", 1, "numbers nested in the shape [2, 2]", "a number (1)"),
+        ("image", "1234", "numbers nested in the shape [2, 2]", "the string '1234'"),
+        ("image", None, "numbers nested in the shape [2, 2]", "null"),
+        ("image", [], "numbers nested in the shape [2, 2]", "the shape [0]"),
+        ("image", [1, 2, 3], "numbers nested in the shape [2, 2]", "the shape [3]"),
+        ("image", [[1, 2, 3, 4]], "numbers nested in the shape [2, 2]", "the shape [1, 4]"),
+        ("image", [[1, 2], [3]], "numbers nested in the shape [2, 2]", "an array"),
+        ("image", [["1", "2"], ["3", "4"]], "numbers nested in the shape [2, 2]", "an array"),
+        ("image", [[True, False]] * 2, "numbers nested in the shape [2, 2]", "an array"),
+        ("image", [[{}, {}]] * 2, "numbers nested in the shape [2, 2]", "an array"),
+        ("image", [[10**400, 1]] * 2, "numbers nested in the shape [2, 2]", "an array"),
+        ("image", [[1, None], [3, 4]], "finite numbers", "NaN or infinity"),
+        ("image", [[1, float("inf")], [3, 4]], "finite numbers", "NaN or infinity"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_with_row_and_column(name, value, expected, got):
+    with pytest.raises(SchemaError) as refusal:
+        table_from_instances(INPUTS, [GOOD, {**GOOD, name: value}])
+    error = refusal.value
+    assert (error.row, error.column, error.expected) == (1, name, expected)
+    assert error.got.startswith(got)
+
+
+def test_an_input_that_is_missing_or_unknown_is_named():
+    without = {name: value for name, value in GOOD.items() if name != "age"}
+    with pytest.raises(SchemaError, match="row 1, column 'age': expected a value, got nothing"):
+        table_from_instances(INPUTS, [GOOD, without])
+    with pytest.raises(SchemaError, match="row 0, column 'sise'.*did you mean 'size'"):
+        table_from_instances(INPUTS, [{**GOOD, "sise": 1}])
+
+
+@pytest.mark.parametrize(
+    ("instance", "got"),
+    [
+        ([1, 2], "expected 5 values in the order of the model's inputs, got 2"),
+        ("text", "expected an object or an array, got a string"),
+        (None, "expected an object or an array, got null"),
+        (3, "expected an object or an array, got a number"),
+    ],
+)
+def test_an_instance_that_is_no_row_is_refused(instance, got):
+    with pytest.raises(DataError, match=f"row 1: {got}"):
+        table_from_instances(INPUTS, [GOOD, instance])
+
+
+def test_values_are_named_as_json_names_them():
+    values = [None, True, 1, 1.5, "x", [], {}]
+    named = ["null", "a boolean", "a number", "a number", "a string", "an array", "an object"]
+    assert [json_type(value) for value in values] == named
+    assert json_value("x" * 100) == f"the string {'x' * 40!r}"

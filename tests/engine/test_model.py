@@ -1,0 +1,251 @@
+"""Models: from a file to predictions in the words of the dataset."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+
+from engine.data.formats import ingest
+from engine.data.preprocessing import ClassEncoder, FeatureEncoder
+from engine.data.profiling import profile
+from engine.data.splits import split
+from engine.data.table import Column, Table, table_from_instances
+from engine.errors import DataError, SchemaError
+from engine.metrics import classification_metrics, regression_metrics
+from engine.model import SPLIT_STREAM, Model, prepare
+from engine.resolution import resolve
+from engine.spec import (
+    PARAMETER_BUDGET,
+    Adam,
+    DenseLayer,
+    NetworkSpec,
+    StopRules,
+    TrainingRun,
+    TrainingSpec,
+    Validation,
+)
+from engine.training import start, train
+from tests.engine.beginnings import DATA, spec, table
+
+NUMBERS = {"task": "regression", "loss": "squared_error"}
+HALF = Validation(fraction=0.5)
+
+
+def trained(rows, how):
+    """Train by a resolved spec; return the model, what was prepared, and the curve."""
+    prepared = prepare(rows, how)
+    state = start(how, inputs=prepared.inputs, outputs=prepared.outputs)
+    curve = [report.point for report in train(state, prepared.data, how) if report.point]
+    model = Model(how, prepared.features, prepared.target, state.best_network())
+    return model, prepared, curve
+
+
+@pytest.fixture(scope="module")
+def iris(tmp_path_factory):
+    """The irises, and a model of their species that was trained the whole way from the file."""
+    kept = tmp_path_factory.mktemp("iris") / "iris.arrow"
+    rows = ingest(DATA / "iris.csv", "csv", kept, memory_limit_bytes=0)
+    asked = TrainingSpec(
+        target="species",
+        network=NetworkSpec(layers=[DenseLayer(units=16)]),
+        optimizer=Adam(learning_rate=0.01),
+        training=TrainingRun(epochs=60, batch_size=16),
+    )
+    how = resolve(asked, profile(rows), rows.rows, PARAMETER_BUDGET)
+    return rows, *trained(rows, how)
+
+
+def test_species_are_learnt_from_the_file_on(iris):
+    rows, model, prepared, curve = iris
+    assert model.classes == ("setosa", "versicolor", "virginica")
+    assert (prepared.inputs, prepared.outputs) == (4, 3)
+    assert len(prepared.data.training.x) == 120
+    assert np.bincount(prepared.data.validation.y).tolist() == [10, 10, 10]
+    assert max(point.metrics["accuracy"] for point in curve) >= 0.9
+    assert model.evaluate(rows)["accuracy"] >= 0.95
+
+
+def test_a_model_measures_as_the_training_measured(iris):
+    rows, model, prepared, curve = iris
+    rng = np.random.default_rng([model.spec.seed, SPLIT_STREAM])
+    labels = prepared.target.transform(rows)
+    _, validation = split(rows.rows, 0.2, rng, labels)
+    best = min(curve, key=lambda point: point.validation_loss)
+    measured = model.evaluate(rows.take(validation))
+    assert measured == pytest.approx(best.metrics, rel=1e-5)
+    assert measured["log_loss"] == pytest.approx(best.validation_loss, rel=1e-5)
+
+
+def test_one_row_is_predicted_as_in_the_table_bit_for_bit(iris):
+    rows, model, _, _ = iris
+    together = model.predict(rows)
+    for row in range(rows.rows):
+        alone = model.predict(rows.take(np.array([row])))
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
+def test_instances_are_predicted_as_the_rows_that_they_are_bit_for_bit(iris):
+    rows, model, _, _ = iris
+    names = [column.name for column in model.inputs]
+    values = [rows.column(name).values[:9].tolist() for name in names]
+    instances = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    by_name = table_from_instances(model.inputs, instances)
+    in_order = table_from_instances(model.inputs, [list(row.values()) for row in instances])
+    expected = model.predict(rows)[:9]
+    np.testing.assert_array_equal(model.predict(by_name), expected)
+    np.testing.assert_array_equal(model.predict(in_order), expected)
+
+
+def test_digits_are_learnt(tmp_path):
+    unpacked = tmp_path / "digits.csv"
+    with (DATA / "digits.csv.gz").open("rb") as packed:
+        unpacked.write_bytes(gzip.decompress(packed.read()))
+    rows = ingest(unpacked, "csv", tmp_path / "digits.arrow", memory_limit_bytes=0)
+    asked = TrainingSpec(
+        target="digit",
+        network=NetworkSpec(layers=[DenseLayer(units=64)]),
+        training=TrainingRun(epochs=12),
+    )
+    how = resolve(asked, profile(rows), rows.rows, PARAMETER_BUDGET)
+    model, _, curve = trained(rows, how)
+    assert model.classes == tuple(range(10))
+    assert max(point.metrics["accuracy"] for point in curve) > 0.95
+
+
+def test_preprocessing_is_fitted_on_the_training_rows_alone(rng):
+    x, y = rng.standard_normal(20), rng.standard_normal(20)
+    how = spec(**NUMBERS, validation=HALF)
+    fitted = prepare(table(x=x.tolist(), y=y.tolist()), how)
+    rng_of_split = np.random.default_rng([how.seed, SPLIT_STREAM])
+    training, validation = split(20, 0.5, rng_of_split)
+    x[validation] *= 1e6
+    y[validation] *= 1e6
+    again = prepare(table(x=x.tolist(), y=y.tolist()), how)
+    np.testing.assert_array_equal(again.features.center, fitted.features.center)
+    np.testing.assert_array_equal(again.features.scale, fitted.features.scale)
+    np.testing.assert_array_equal(again.target.mean, fitted.target.mean)
+    np.testing.assert_array_equal(again.target.mean, y[training].mean())
+    np.testing.assert_array_equal(again.target.deviation, y[training].std())
+    np.testing.assert_array_equal(again.data.training.x, fitted.data.training.x)
+    assert (again.data.validation.x != fitted.data.validation.x).any()
+
+
+def test_the_training_rows_are_those_of_the_split_with_their_own_targets():
+    rows = table(x=[float(n) for n in range(30)], y=list(range(30)))
+    how = spec(**NUMBERS, validation=HALF, precision="float64")
+    prepared = prepare(rows, how)
+    numbers = split(30, 0.5, np.random.default_rng([how.seed, SPLIT_STREAM]))
+    parts = (prepared.data.training, prepared.data.validation)
+    for part, own in zip(parts, numbers, strict=True):
+        np.testing.assert_allclose(prepared.target.invert(part.y)[:, 0], own, rtol=1e-12)
+        x = prepared.features.transform(rows.take(own), np.float64)
+        np.testing.assert_array_equal(part.x, x)
+
+
+def test_another_seed_splits_otherwise():
+    rows = table(x=[float(n) for n in range(30)], y=list(range(30)))
+    parts = [prepare(rows, spec(**NUMBERS, validation=HALF, seed=seed)) for seed in (1, 1, 2)]
+    x = [prepared.data.validation.x for prepared in parts]
+    np.testing.assert_array_equal(x[0], x[1])
+    assert (x[0] != x[2]).any()
+
+
+def test_without_validation_all_rows_are_for_training():
+    prepared = prepare(table(x=[1.0, 2.0, 3.0], y=["a", "b", "a"]), spec())
+    assert prepared.data.validation is None
+    assert len(prepared.data.training.x) == 3
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_examples_are_of_the_precision_that_was_asked_for(precision):
+    rows = table(x=[1.0, 2.0, 3.0, 4.0], y=[1.0, 2.0, 3.0, 4.0])
+    part = prepare(rows, spec(**NUMBERS, precision=precision)).data.training
+    assert part.x.dtype == part.y.dtype == precision
+
+
+def test_numbers_are_predicted_and_measured_in_their_own_units(rng):
+    x = rng.uniform(-1, 1, 200)
+    rows = table(x=x.tolist(), y=(1000 + 50 * x).tolist(), z=(5 - x).tolist())
+    how = spec(
+        **NUMBERS,
+        target=["y", "z"],
+        network=NetworkSpec(layers=[DenseLayer(units=16, activation="tanh")]),
+        optimizer=Adam(learning_rate=0.01),
+        training=TrainingRun(epochs=150),
+        validation=Validation(fraction=0.2),
+    )
+    model, prepared, curve = trained(rows, how)
+    y = model.predict(rows)
+    assert (model.classes, model.outputs, y.shape) == (None, ("y", "z"), (200, 2))
+    np.testing.assert_allclose(y[:, 0], rows.column("y").values, atol=5)
+    np.testing.assert_allclose(y[:, 1], rows.column("z").values, atol=0.1)
+    validation = prepared.data.validation
+    in_units = regression_metrics(
+        prepared.target.invert(model.network.predict(validation.x)),
+        prepared.target.invert(validation.y),
+    )
+    best = min(curve, key=lambda point: point.validation_loss)
+    assert best.metrics == pytest.approx(in_units, rel=1e-3)
+    assert model.evaluate(rows)["r2"] > 0.99
+
+
+def test_classes_are_measured_against_the_true_column(iris):
+    rows, model, _, _ = iris
+    labels = ClassEncoder.fit(rows, "species").transform(rows)
+    assert model.evaluate(rows) == classification_metrics(model.predict(rows), labels)
+
+
+def test_a_model_refuses_rows_that_lack_a_column(iris):
+    rows, model, _, _ = iris
+    without = Table(tuple(c for c in rows.columns if c.name != "petal_width"))
+    with pytest.raises(SchemaError, match="petal_width"):
+        model.predict(without)
+
+
+def test_a_model_does_not_need_the_target_to_predict(iris):
+    rows, model, _, _ = iris
+    without = Table(tuple(c for c in rows.columns if c.name != "species"))
+    np.testing.assert_array_equal(model.predict(without), model.predict(rows))
+    with pytest.raises(SchemaError, match="species"):
+        model.evaluate(without)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Column("species", "category", np.zeros(150, dtype=np.int32), ("dandelion",)),
+        Column("species", "integer", np.zeros(150)),
+        Column("species", "tensor", np.zeros((150, 2))),
+    ],
+    ids=["unseen", "numbers", "tensor"],
+)
+def test_a_model_refuses_to_be_measured_against_something_else(iris, target):
+    rows, model, _, _ = iris
+    others = tuple(c for c in rows.columns if c.name != "species")
+    with pytest.raises(DataError, match="species"):
+        model.evaluate(Table((*others, target)))
+
+
+def test_a_model_keeps_the_preprocessing_that_it_was_trained_with(iris):
+    rows, model, prepared, _ = iris
+    assert isinstance(model.features, FeatureEncoder)
+    x = prepared.features.transform(rows, np.float32)
+    np.testing.assert_array_equal(model.predict(rows), model.network.predict(x))
+
+
+def test_overfitting_does_not_reach_the_model(rng):
+    rows = table(x=rng.standard_normal(40).tolist(), y=rng.choice(["a", "b"], 40).tolist())
+    how = spec(
+        network=NetworkSpec(layers=[DenseLayer(units=64)]),
+        optimizer=Adam(learning_rate=0.05),
+        training=TrainingRun(epochs=100, stop=StopRules(patience=20)),
+        validation=Validation(fraction=0.5),
+    )
+    model, prepared, curve = trained(rows, how)
+    p = model.network.predict(prepared.data.validation.x)
+    measured = classification_metrics(p, prepared.data.validation.y)["log_loss"]
+    losses = [point.validation_loss for point in curve]
+    assert min(losses) < losses[-1]
+    assert measured == pytest.approx(min(losses), rel=1e-5)
