@@ -45,7 +45,7 @@ def serve(settings: Settings) -> int:
         return 1
     migrate_database(settings)
     supervisor = launcher.Supervisor(
-        {"api": launcher.api_command(settings), "worker": launcher.worker_command(settings)},
+        {"api": launcher.api_command(settings), "worker": launcher.worker_command()},
         child_environment(),
     )
     with launcher.interrupted(supervisor.stop):
@@ -65,9 +65,9 @@ def api(settings: Settings) -> int:
     return 0
 
 
-def worker(settings: Settings) -> int:
+def worker(_settings: Settings) -> int:
     """Run a worker alone, as a container does."""
-    launcher.become(launcher.worker_command(settings))
+    launcher.become(launcher.worker_command())
     return 0
 
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -49,13 +50,12 @@ class DemoError(Exception):
 def run(settings: Settings) -> int:
     """Start the service, train, predict and draw; leave no process behind."""
     console = Console(highlight=False)
-    port = settings.port if launcher.is_free(settings.host, settings.port) else 0
-    port = port or launcher.free_port(settings.host)
-    settings = settings.model_copy(update={"port": port})
+    if not launcher.is_free(settings.host, settings.port):
+        settings = launcher.with_free_port(settings)
     log = settings.home / "demo.log"
     with log.open("wb") as output, launcher.interrupted(_interrupt):
         supervisor = launcher.Supervisor(
-            {"api": launcher.api_command(settings), "worker": launcher.worker_command(settings)},
+            {"api": launcher.api_command(settings), "worker": launcher.worker_command()},
             child_environment(),
             output,
         )
@@ -69,12 +69,20 @@ def run(settings: Settings) -> int:
             console.print(f"[red]{error}[/] The log is in {log}.")
             return 1
         finally:
+            _stop_listening()
             supervisor.end()
     return 0
 
 
 def _interrupt() -> NoReturn:
+    _stop_listening()
     raise KeyboardInterrupt
+
+
+def _stop_listening() -> None:
+    """Have whoever is impatient wait for the end all the same: it leaves no process behind."""
+    for number in launcher.INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _show(console: Console, supervisor: launcher.Supervisor, settings: Settings) -> None:

@@ -13,11 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import IO
 
 from app.config import Settings, child_environment
@@ -27,7 +26,9 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 15.0
 """How long a process may take to end: a worker writes its checkpoint meanwhile."""
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 STABLE_SECONDS = 30.0
+FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 
@@ -49,12 +50,10 @@ def api_command(settings: Settings) -> list[str]:
     return [sys.executable, "-m", "granian", *named, *flags, "app.factory:serve"]
 
 
-def worker_command(settings: Settings) -> list[str]:
+def worker_command() -> list[str]:
     """Return the command that runs training jobs."""
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    level = f"--loglevel={settings.log_level}"
-    command = [sys.executable, "-m", "celery", "--app=worker.celery_app", "--quiet", "worker"]
-    return [*command, level, *quiet]
+    return [sys.executable, "-m", "celery", "--app=worker.celery_app", "--quiet", "worker", *quiet]
 
 
 def become(command: list[str]) -> None:
@@ -68,9 +67,9 @@ class Child:
 
     name: str
     command: list[str]
+    backoff: float
     process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    backoff: float = field(default=0.5)
+    start_at: float = 0.0
 
 
 class Supervisor:
@@ -96,8 +95,10 @@ class Supervisor:
         output: IO[bytes] | None = None,
     ) -> None:
         self._environment, self._output = environment, output
-        self._children = [Child(name, command) for name, command in commands.items()]
-        self._over = threading.Event()
+        self._children = [
+            Child(name, command, FIRST_BACKOFF_SECONDS) for name, command in commands.items()
+        ]
+        self._over = False
 
     def start(self) -> None:
         """Start every process."""
@@ -105,7 +106,7 @@ class Supervisor:
             self._start(child)
 
     def _start(self, child: Child) -> None:
-        child.started = time.monotonic()
+        child.start_at = time.monotonic()
         child.process = subprocess.Popen(  # noqa: S603 - a command of ours
             child.command,
             env=self._environment,
@@ -118,27 +119,40 @@ class Supervisor:
 
     def watch(self) -> None:
         """Restart what ends, with growing pauses, until `stop` is called."""
-        while not self._over.wait(LOOK_SECONDS):
+        while not self._over:
             for child in self._children:
-                if child.process is not None and child.process.poll() is not None:
-                    self._revive(child, child.process.returncode)
+                self._look_after(child)
+            time.sleep(LOOK_SECONDS)
 
-    def _revive(self, child: Child, code: int) -> None:
-        lasted = time.monotonic() - child.started
-        child.backoff = 0.5 if lasted > STABLE_SECONDS else child.backoff
-        log.error("%s ended with %s; restarting in %.1f s", child.name, code, child.backoff)
-        _end_group(child.process, signal.SIGKILL)
-        if not self._over.wait(child.backoff):
-            child.backoff = min(2 * child.backoff, MAX_BACKOFF_SECONDS)
-            self._start(child)
+    def _look_after(self, child: Child) -> None:
+        if child.process is None:
+            if time.monotonic() >= child.start_at:
+                self._start(child)
+        elif child.process.poll() is not None:
+            self._bury(child, child.process)
+
+    def _bury(self, child: Child, process: subprocess.Popen[bytes]) -> None:
+        """Kill what the process left behind, and set when to start it again."""
+        ended = time.monotonic()
+        if ended - child.start_at > STABLE_SECONDS:
+            child.backoff = FIRST_BACKOFF_SECONDS
+        pause = child.backoff
+        log.error("%s ended with %s; restarting in %.1f s", child.name, process.returncode, pause)
+        _end_group(process, signal.SIGKILL)
+        child.process, child.start_at = None, ended + pause
+        child.backoff = min(2 * pause, MAX_BACKOFF_SECONDS)
 
     def alive(self) -> bool:
         """Whether every process is running."""
         return all(child.process and child.process.poll() is None for child in self._children)
 
     def stop(self) -> None:
-        """End `watch`."""
-        self._over.set()
+        """End `watch` soon.
+
+        A signal's handler may call it: it takes no lock that `watch`, which the
+        handler interrupts, might hold.
+        """
+        self._over = True
 
     def end(self) -> None:
         """Ask every process to end, wait for it, and kill what does not."""
@@ -157,13 +171,9 @@ class Supervisor:
             process.wait()
 
 
-def _end_group(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> None:
-    if process is None:
-        return
-    try:
+def _end_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _die_with_parent() -> Callable[[], None] | None:
@@ -181,12 +191,11 @@ def is_free(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) != 0
 
 
-def free_port(host: str) -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def with_free_port(settings: Settings) -> Settings:
+    """Return the settings with a port that nobody listens on now."""
+    with socket.socket(_family(settings.host)) as probe:
+        probe.bind((settings.host, 0))
+        return settings.model_copy(update={"port": probe.getsockname()[1]})
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -196,10 +205,9 @@ def _family(host: str) -> socket.AddressFamily:
 @contextmanager
 def interrupted(act: Callable[[], None]) -> Iterator[None]:
     """Have SIGINT and SIGTERM call ``act`` for the length of a ``with`` block."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: act()) for number in numbers]
+    before = [signal.signal(number, lambda *_: act()) for number in INTERRUPTS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(INTERRUPTS, before, strict=True):
             signal.signal(number, handler)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from os import geteuid
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import psycopg
 import redis
@@ -80,6 +81,17 @@ def s3() -> Iterator[str]:
         with _running(command, folder, signal.SIGKILL) as server:
             _wait(server, lambda: socket.create_connection(("127.0.0.1", port)).close(), OSError)
             yield f"http://127.0.0.1:{port}"
+
+
+def s3_bucket(endpoint: str, name: str) -> dict[str, str]:
+    """Make a bucket; return the environment from which clients know where it is."""
+    urlopen(Request(f"{endpoint}/{name}", method="PUT")).close()  # noqa: S310 - our own server
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
 
 
 def free_port() -> int:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 from celery import bootsteps, signals
+from celery.utils.log import get_multiprocessing_logger
 from celery.worker import state
 
 from app import logs
@@ -19,16 +23,21 @@ settings = Settings()
 app = celery(settings)
 app.conf.imports = ["worker.tasks"]
 
+PUT_BACK = signal.SIGURG
+"""Asks a child to put its job back. Of most signals a child would die that does not listen
+yet, or that billiard made deaf: in the embedded mode it takes SIGUSR2 and its like for itself."""
+
+ASK_SECONDS = 0.1
+
 
 class ReconcilerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
-    """Runs the reconciler beside the consumer, and tells the children when the worker ends."""
+    """Runs the reconciler beside the consumer."""
 
     requires = {"celery.worker.components:Pool"}
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._reconciler = Reconciler(settings, _ring, _backlog, embedded=embedded(settings))
-        signals.worker_shutting_down.connect(lambda **_: _tell_children(), weak=False)
 
     def start(self, _parent: Any) -> None:
         """Start with the worker."""
@@ -39,27 +48,56 @@ class ReconcilerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery s
         self._reconciler.stop()
 
 
-app.steps["worker"].add(ReconcilerStep)
-
-
 def _ring(job_id: str) -> None:
     app.send_task(TRAIN, [job_id], task_id=job_id, retry=False)
 
 
 def _backlog() -> int:
-    """Count the messages that no worker has taken yet."""
+    """Count the messages that no worker has taken yet.
+
+    To ask only passively is refused: a Redis list that is empty does not exist.
+    """
     with app.connection_for_read() as connection:
-        queue = connection.default_channel.queue_declare(app.conf.task_default_queue, passive=True)
+        queue = connection.default_channel.queue_declare(app.conf.task_default_queue)
         return int(queue.message_count)
 
 
-def _tell_children() -> None:
-    """Ask the children that train to put their jobs back; SIGTERM reaches the parent alone."""
-    for request in state.active_requests:
-        os.kill(request.worker_pid, signal.SIGUSR2)
+class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """Asks the children to put their jobs back once the worker is to end.
+
+    SIGTERM reaches the parent alone, which would wait for the jobs. It asks
+    until it ends: a child that has just been started does not listen yet.
+    """
+
+    requires = {"celery.worker.components:Pool"}
+
+    def start(self, parent: Any) -> None:
+        """Begin to look whether the worker is to end."""
+        threading.Thread(target=self._run, args=[parent.pool], name="shutdown", daemon=True).start()
+
+    def _run(self, pool: Any) -> None:
+        while True:
+            time.sleep(ASK_SECONDS)
+            if state.should_stop is not None:
+                self._ask(pool)
+
+    def _ask(self, pool: Any) -> None:
+        with suppress(AttributeError):  # the pool has ended
+            for process in pool.info["processes"]:
+                with suppress(ProcessLookupError):
+                    os.kill(process, PUT_BACK)
+
+
+app.steps["worker"].update([ReconcilerStep, ShutdownStep])
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _log(**_options: Any) -> None:
     logs.configure("worker", settings.log_level, settings.log_format)
     logging.captureWarnings(capture=True)
+    pool = get_multiprocessing_logger()
+    pool.handlers.clear()
+    pool.propagate = True
+    pool.setLevel(logging.WARNING)
+    for echo in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(echo).setLevel(logging.WARNING)  # the runner says the same under job_id

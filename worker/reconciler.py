@@ -8,12 +8,12 @@ looks more often, and is woken by every commit to the SQLite file.
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Callable
-
-from kombu.exceptions import OperationalError
-from sqlalchemy.exc import SQLAlchemyError
+from contextlib import suppress
+from pathlib import Path
 
 from app.config import Settings
 from app.store import jobs
@@ -28,10 +28,15 @@ LOOK_SECONDS = 0.02
 POLL_SECONDS = 0.1
 """The same for a database that cannot tell whether anything was committed."""
 
-RING_AGAIN_SECONDS = 10.0
+RING_AGAIN_REAPS = 2
 RING_AGAIN_BUSY_SECONDS = 600.0
-"""A job that nobody claimed for so long is rung for again: soon where the broker holds
-no message any more, rarely where it only has to wait for its turn."""
+"""A job that nobody claimed for so long is rung for again: soon, after so many looks for silent
+workers, where the broker holds no message any more; rarely where it only has to wait for its
+turn."""
+
+
+ALIVE = Path(tempfile.gettempdir()) / "chainrule-worker-alive"
+"""Touched after every look that went well, for whoever watches over a container."""
 
 
 class Reconciler(threading.Thread):
@@ -59,21 +64,30 @@ class Reconciler(threading.Thread):
         super().__init__(name="reconciler", daemon=True)
         self._settings, self._embedded = settings, embedded
         self._ring, self._backlog = ring, backlog
+        self._patience = 0.0 if embedded else self._ring_again_seconds()
         self._over = threading.Event()
+
+    def _ring_again_seconds(self) -> float:
+        return RING_AGAIN_REAPS * self._settings.reap_seconds
 
     def stop(self) -> None:
         """Have the thread end soon."""
         self._over.set()
 
     def run(self) -> None:
-        """Reap and ring until stopped; a database that does not answer is asked again later."""
+        """Reap and ring until stopped.
+
+        A database or a broker that does not answer is asked again later; each
+        client library has its own family of errors, and none may end the
+        thread, for then what the broker loses stays lost.
+        """
         database = Database(self._settings.resolved_database_url)
         try:
             while not self._over.is_set():
                 try:
                     self.reap(database)
                     self._ring_until(database, time.monotonic() + self._settings.reap_seconds)
-                except (SQLAlchemyError, OperationalError):
+                except Exception:
                     log.exception("the database or the broker does not answer; trying again")
                     self._over.wait(self._settings.reap_seconds)
         finally:
@@ -87,11 +101,13 @@ class Reconciler(threading.Thread):
             log.warning("the worker fell silent", extra={"job_id": job_id, "status": status})
 
     def _ring_until(self, database: Database, deadline: float) -> None:
+        seen = database.changed()
         self.ring(database)
+        with suppress(OSError):  # another user's file, or no place to write
+            ALIVE.touch()
         if not self._embedded:
             self._over.wait(deadline - time.monotonic())
             return
-        seen = database.changed()
         pause = LOOK_SECONDS if seen is not None else POLL_SECONDS
         while not self._over.wait(pause) and time.monotonic() < deadline:
             now = database.changed()
@@ -100,11 +116,16 @@ class Reconciler(threading.Thread):
                 self.ring(database)
 
     def ring(self, database: Database) -> None:
-        """Ring for every queued job that is due."""
+        """Ring for every queued job that is due.
+
+        In the embedded mode that is at first every one: the messages of the
+        process before ended with it.
+        """
+        patience, self._patience = self._patience, self._ring_again_seconds()
         with database.reading() as session:
-            if not jobs.due(session, limit=1, ring_again_seconds=RING_AGAIN_SECONDS):
+            if not jobs.due(session, limit=1, ring_again_seconds=patience):
                 return
-        patience = RING_AGAIN_BUSY_SECONDS if self._backlog() else RING_AGAIN_SECONDS
+        patience = RING_AGAIN_BUSY_SECONDS if self._backlog() else patience
         with database.writing() as session:
             due = jobs.due(session, limit=AT_ONCE, ring_again_seconds=patience)
             jobs.mark_rung(session, due)

@@ -8,8 +8,11 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from app import logs
@@ -17,11 +20,12 @@ from app.config import Settings
 from app.store import checkpoints, datasets, jobs, trained_models
 from app.store.blobs import Storage
 from app.store.database import Database
+from app.store.errors import CorruptArtifactError, LostClaimError
 from app.store.jobs import Claim, Signal
 from engine.checkpoint import dump_model, dump_state, load_state
 from engine.data.formats import read_table
 from engine.data.table import InputColumn, Table
-from engine.errors import DivergedError, EngineError
+from engine.errors import CheckpointError, DivergedError, EngineError
 from engine.model import Model, Prepared, prepare
 from engine.spec import ResolvedSpec
 from engine.training import Progress, TrainingState, start, train
@@ -33,6 +37,8 @@ DIVERGED_ADVICE = (
     "the curve up to there is kept"
 )
 MEMORY_ADVICE = "use a smaller network or batch, or fewer rows"
+DATASET_ADVICE = "upload it again, and submit the job with it"
+CHECKPOINT_ADVICE = "the saved state cannot be gone on from; submit the job again"
 
 
 def worker_name() -> str:
@@ -60,37 +66,26 @@ class Runner:
 
     def run(self, job_id: str) -> None:
         """Run a job unless another worker has it; a message that comes twice does nothing."""
+        with logs.bound(job_id=job_id):
+            try:
+                self._run(job_id)
+            except LostClaimError:
+                log.warning("another worker has the job; leaving it")
+            except (OperationalError, PoolTimeoutError):
+                log.exception("the database does not answer; the job waits, or its lease runs out")
+
+    def _run(self, job_id: str) -> None:
+        if self.stopping():
+            log.info("asked to end; another worker will take it")
+            return
         with self.database.writing() as session:
             claim = jobs.claim(session, job_id, worker_name(), self.settings.lease_seconds)
         if claim is None:
-            log.info("nothing to claim", extra={"job_id": job_id})
+            log.info("nothing to claim")
             return
-        with logs.bound(job_id=job_id, traceparent=claim.traceparent):
+        with logs.bound(traceparent=claim.traceparent):
             log.info("claimed", extra={"attempt": claim.attempt})
-            self._run(claim)
-
-    def _run(self, claim: Claim) -> None:
-        """Train, and record whatever comes of it.
-
-        A ``MemoryError`` that leaves a task ends Celery's main process, and
-        with it every worker that takes the job next; so it ends here.
-        """
-        try:
-            Attempt(self, claim).train()
-        except DivergedError as error:
-            self._fail(claim, "diverged", f"{error}; {DIVERGED_ADVICE}")
-        except EngineError as error:
-            self._fail(claim, "invalid_data", str(error))
-        except MemoryError:
-            self._fail(claim, "out_of_memory", f"the worker's memory is too small; {MEMORY_ADVICE}")
-        except Exception:
-            log.exception("job failed")
-            self._fail(claim, "internal", "the worker failed; its log says more under the job id")
-
-    def _fail(self, claim: Claim, code: str, detail: str) -> None:
-        log.warning("failed: %s", detail, extra={"code": code})
-        with self.database.writing() as session:
-            jobs.fail(session, claim, code, detail)
+            Attempt(self, claim).run()
 
 
 class Attempt:
@@ -106,24 +101,68 @@ class Attempt:
         self._settings, self._database = runner.settings, runner.database
         self._storage, self._stopping = runner.storage, runner.stopping
         self._claim = claim
-        spec = {name: value for name, value in claim.spec.items() if name != "dataset"}
-        self._spec = ResolvedSpec.model_validate(spec)
         self._points: list[dict[str, Any]] = []
         self._beat_at = self._checkpoint_at = time.monotonic()
 
-    def train(self) -> None:
+    @cached_property
+    def _spec(self) -> ResolvedSpec:
+        spec = {name: value for name, value in self._claim.spec.items() if name != "dataset"}
+        return ResolvedSpec.model_validate(spec)
+
+    def run(self) -> None:
+        """Train, and record whatever comes of it.
+
+        A ``MemoryError`` that leaves a task ends Celery's main process, and
+        with it every worker that takes the job next; so it ends here.
+
+        Raises
+        ------
+        LostClaimError
+            The job ended or went to another attempt; nothing more was written.
+        OperationalError or TimeoutError of SQLAlchemy
+            The database does not answer.
+        """
+        try:
+            self._train()
+        except (LostClaimError, OperationalError, PoolTimeoutError):
+            raise
+        except DivergedError as error:
+            self._fail("diverged", f"{error}; {DIVERGED_ADVICE}")
+        except (CheckpointError, CorruptArtifactError) as error:
+            self._fail("checkpoint_damaged", f"{error}; {CHECKPOINT_ADVICE}")
+        except EngineError as error:
+            self._fail("invalid_data", str(error))
+        except FileNotFoundError:
+            self._fail("dataset_lost", f"the dataset's file is gone; {DATASET_ADVICE}")
+        except MemoryError:
+            self._fail("out_of_memory", f"the worker's memory is too small; {MEMORY_ADVICE}")
+        except Exception:
+            log.exception("job failed")
+            self._fail("internal", "the worker failed; its log says more under the job id")
+
+    def _fail(self, code: str, detail: str) -> None:
+        """End the job, with the curve up to there."""
+        log.warning("failed: %s", detail, extra={"code": code})
+        with self._database.writing() as session:
+            jobs.record_points(session, self._claim, self._points)
+            jobs.fail(session, self._claim, code, detail)
+
+    def _train(self) -> None:
         """Train to the end, or until told to stop."""
         prepared = prepare(self._load_table(), self._spec)
         state = self._load_state(prepared)
-        signal = Signal.GO
         for progress in train(state, prepared.data, self._spec):
             signal = self._report(progress, state)
-            if signal is not Signal.GO or self._stopping():
-                break
-        else:
-            self._finish(prepared, state)
-            return
-        self._leave(signal, state)
+            if self._must_leave(signal, progress):
+                self._leave(signal, state)
+                return
+        self._finish(prepared, state)
+
+    def _must_leave(self, signal: Signal, progress: Progress) -> bool:
+        """Whether to stop before the end; training that has just ended is not put aside."""
+        if progress.stopped is not None:
+            return signal is Signal.CANCEL
+        return signal is not Signal.GO or self._stopping()
 
     def _load_table(self) -> Table:
         with self._database.reading() as session:
@@ -159,7 +198,7 @@ class Attempt:
 
     def _beat(self, progress: Progress, state: TrainingState, now: float) -> Signal:
         """Write points, checkpoint and progress, and renew the lease, in one transaction."""
-        checkpoint = now - self._checkpoint_at >= self._settings.checkpoint_seconds
+        due = now - self._checkpoint_at >= self._settings.checkpoint_seconds
         with self._database.writing() as session:
             signal = jobs.heartbeat(
                 session,
@@ -171,10 +210,11 @@ class Attempt:
                 samples_per_second=progress.samples_per_second,
                 metrics=_metrics(self._points),
             )
-            if signal is not Signal.LOST:
-                jobs.record_points(session, self._claim, self._points)
-                if checkpoint or signal is Signal.CANCEL:
-                    self._save(session, state)
+            if signal is Signal.LOST:
+                raise LostClaimError(self._claim.job_id, self._claim.attempt)
+            jobs.record_points(session, self._claim, self._points)
+            if due or signal is Signal.CANCEL:
+                self._save(session, state)
         self._points.clear()
         return signal
 
@@ -212,10 +252,7 @@ class Attempt:
         return {name: value for name, value in measured.items() if value is not None}
 
     def _leave(self, signal: Signal, state: TrainingState) -> None:
-        """Stop before the end: cancelled, put aside, or taken over by another worker."""
-        if signal is Signal.LOST:
-            log.warning("another worker has the job; leaving it")
-            return
+        """Stop before the end: cancelled, or put aside with all that is needed to go on."""
         with self._database.writing() as session:
             if signal is Signal.CANCEL:
                 jobs.finish_cancelled(session, self._claim)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from typing import Any
 
 from celery import signals
@@ -11,20 +10,22 @@ from celery import signals
 from app.dispatch import TRAIN
 from app.store.blobs import Storage
 from app.store.database import Database
-from worker.celery_app import app, settings
+from worker.celery_app import PUT_BACK, app, settings
 from worker.runner import Runner
 
-_stopping = threading.Event()
 _runners: list[Runner] = []
+_asked: list[int] = []
+"""Signals that asked to put the job back. No Event: a handler that interrupts itself would wait
+for its own lock."""
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _begin(**_options: Any) -> None:
     """Connect in the child, so that no connection is shared with the parent."""
-    signal.signal(signal.SIGUSR2, lambda *_: _stopping.set())
+    signal.signal(PUT_BACK, lambda number, _frame: _asked.append(number))
     database = Database(settings.resolved_database_url)
     storage = Storage(settings.resolved_storage_url)
-    _runners[:] = [Runner(settings, database, storage, _stopping.is_set)]
+    _runners[:] = [Runner(settings, database, storage, stopping=lambda: bool(_asked))]
 
 
 @app.task(name=TRAIN)  # type: ignore[untyped-decorator]  # Celery ships no types

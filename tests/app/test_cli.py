@@ -1,0 +1,110 @@
+"""The command line refuses with a name and a status, and migrates what it is pointed at."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import pytest
+
+from app import cli
+from app.store import migrate
+from app.store.database import Database
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run a command with a home of the test's own; return its status and what it said."""
+    monkeypatch.setenv("CHAINRULE_HOME", str(tmp_path / "home"))
+    root = logging.getLogger()  # a command sets its own logs up
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+
+    def call(*arguments, **settings):
+        for name, value in settings.items():
+            monkeypatch.setenv(f"CHAINRULE_{name.upper()}", value)
+        status = cli.main(arguments)
+        return status, capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "eighty"),
+        ("database_url", "mysql://localhost/x"),
+        ("api_keys", "her key"),
+        ("log_level", "LOUD"),
+        ("lease_seconds", "0"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named_and_ends_every_command_with_2(
+    run, command, name, value
+):
+    status, said = run(command, **{name: value})
+    assert status == 2
+    assert said.err.startswith(f"CHAINRULE_{name.upper()}: ")
+    assert said.out == ""
+
+
+def test_settings_that_cannot_work_together_are_named_as_well(run):
+    status, said = run("serve", host="0.0.0.0")  # noqa: S104 - refused
+    assert status == 2
+    assert "CHAINRULE_API_KEYS" in said.err
+    status, said = run("serve", host="127.0.0.1", lease_seconds="1", heartbeat_seconds="1")
+    assert status == 2
+    assert "CHAINRULE_LEASE_SECONDS" in said.err
+
+
+def test_several_settings_that_cannot_work_are_all_named(run):
+    _, said = run("serve", port="0", api_threads="-1")
+    assert {line.split(":")[0] for line in said.err.splitlines()} == {
+        "CHAINRULE_PORT",
+        "CHAINRULE_API_THREADS",
+    }
+
+
+def test_a_key_that_is_refused_is_not_shown(run):
+    _, said = run("serve", api_keys='["analytical"]')
+    assert "CHAINRULE_API_KEYS" in said.err
+    assert "analytical" not in said.err
+
+
+def test_migrate_makes_the_home_and_the_database_and_may_run_again(run, tmp_path):
+    for _ in range(2):
+        status, _ = run("migrate")
+        assert status == 0
+    database = Database(f"sqlite:///{tmp_path}/home/chainrule.db")
+    try:
+        assert migrate.is_current(database)
+    finally:
+        database.dispose()
+
+
+def test_serve_names_the_port_that_is_taken_and_touches_nothing(run, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, said = run("serve", port=port)
+    assert status == 1
+    assert f"127.0.0.1:{port} is taken" in said.err
+    assert "CHAINRULE_PORT" in said.err
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--fast"]])
+def test_what_is_no_command_is_refused_with_the_usage(run, arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(*arguments)
+    assert end.value.code == 2
+    assert "usage: chainrule" in capsys.readouterr().err
+
+
+def test_help_has_a_line_for_every_command(run, capsys):
+    with pytest.raises(SystemExit) as end:
+        run("--help")
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"\n    {name} " in said

@@ -1,0 +1,136 @@
+"""The service keeps its promises in both shapes, whatever happens to its worker and its broker."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.store.database import Database
+from app.store.tables import Job
+from tests.e2e.services import DIGITS, log_lines
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+TERMINAL = ("succeeded", "failed", "cancelled")
+EPOCHS = 120
+DISTURBED = {
+    "target": "digit",
+    "task": "classification",
+    "network": {
+        "layers": [
+            {"type": "dense", "units": 128, "activation": "relu"},
+            {"type": "dropout", "rate": 0.1},
+            {"type": "dense", "units": 64, "activation": "relu"},
+        ]
+    },
+    "schedule": {"type": "cosine"},
+    "training": {"epochs": EPOCHS, "batch_size": 16},
+    "seed": 7,
+}
+"""A job of some seconds, with everything in it that a saved state could forget."""
+ENDLESS = {"target": "species", "training": {"epochs": 1_000_000}}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(embedded):
+    """The weights that a job comes to when nothing happens to it."""
+    caller = embedded.caller
+    job = caller.submit(caller.upload(DIGITS), **DISTURBED)
+    assert caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+    return caller.weights(job)
+
+
+def row(service, job):
+    """Return a job as the database has it."""
+    database = Database(service.database_url)
+    try:
+        with database.reading() as session:
+            return session.get_one(Job, job)
+    finally:
+        database.dispose()
+
+
+def test_irises_are_learnt_and_predicted(service):
+    caller = service.caller
+    job = caller.submit(caller.upload(), target="species", seed=7)
+    found = caller.wait_for(job, *TERMINAL)
+    assert (found["status"], found["attempt"], found["error"]) == ("succeeded", 1, None)
+    assert found["metrics"]["accuracy"] > 0.9
+    assert caller.epochs(job) == list(range(1, 101))
+    flowers = {"setosa": [5.1, 3.5, 1.4, 0.2], "virginica": [6.3, 3.3, 6.0, 2.5]}
+    url = f"/v1/models/{found['model']}/predict"
+    answer = caller.post(url, json={"instances": list(flowers.values())}).json()
+    assert [prediction["label"] for prediction in answer["predictions"]] == list(flowers)
+
+
+def test_a_cancel_is_seen_within_two_seconds(service):
+    caller = service.caller
+    job = caller.submit(caller.upload(), **ENDLESS)
+    caller.wait_for_epoch(job, 1)
+    caller.post(f"/v1/jobs/{job}/cancel").raise_for_status()
+    caller.wait_for(job, "cancelled", seconds=2)
+    assert caller.epochs(job)[0] == 1
+
+
+def follow(caller, job):
+    """Watch a job's curve to the end: at no moment has it a gap or a duplicate."""
+    while caller.job(job)["status"] not in TERMINAL:
+        epochs = caller.epochs(job)
+        assert epochs == list(range(1, len(epochs) + 1))
+    assert caller.epochs(job) == list(range(1, EPOCHS + 1))
+
+
+def test_a_job_whose_worker_is_killed_is_taken_over_and_ends_as_if_undisturbed(
+    service, undisturbed
+):
+    caller = service.caller
+    job = caller.submit(caller.upload(DIGITS), **DISTURBED)
+    caller.wait_for_epoch(job, 2)  # the first heartbeat, and the first checkpoint
+    service.kill_worker()
+    follow(caller, job)
+    found = caller.job(job)
+    assert found["status"] == "succeeded"
+    assert found["attempt"] > 1
+    assert caller.weights(job) == undisturbed
+
+
+def test_a_worker_that_is_asked_to_end_puts_its_job_back_for_the_next(service, undisturbed):
+    caller = service.caller
+    job = caller.submit(caller.upload(DIGITS), **DISTURBED)
+    caller.wait_for_epoch(job, 2)  # the first heartbeat, and the first checkpoint
+    service.end_worker()
+    follow(caller, job)
+    found = row(service, job)
+    assert (found.status, found.attempt, found.failures) == ("succeeded", 2, 0)
+    assert caller.weights(job) == undisturbed
+
+
+def test_jobs_outlive_a_broker_that_forgets_everything(production):
+    caller = production.caller
+    dataset = caller.upload()
+    first = caller.submit(dataset, **ENDLESS)
+    caller.wait_for_epoch(first, 1)
+    others = [caller.submit(dataset, target="species") for _ in range(3)]
+    wait_until(lambda: all(row(production, job).rung_at for job in others))
+    assert production.broker.llen("chainrule") >= 3
+    production.broker.flushall()
+    caller.post(f"/v1/jobs/{first}/cancel").raise_for_status()
+    for job in others:
+        assert caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+
+
+def test_every_line_of_the_logs_is_an_object_with_the_id_of_what_it_is_about(service):
+    caller = service.caller
+    job = caller.submit(caller.upload(), target="species")
+    caller.wait_for(job, "succeeded")
+    lines = [line for command in service.commands for line in log_lines(command.logged)]
+    assert {line["role"] for line in lines} >= {"api", "worker"}
+    assert all(line["request_id"] for line in lines if line["logger"] == "app.access")
+    of_runner = [line for line in lines if line["logger"] == "worker.runner"]
+    assert all(line["job_id"] for line in of_runner)
+    assert {line["message"] for line in of_runner if line["job_id"] == job} == {
+        "claimed",
+        "succeeded",
+    }
+    served = [line for line in lines if line["role"] in ("api", "worker")]
+    assert not [line for line in served if line["level"] in ("ERROR", "CRITICAL")]

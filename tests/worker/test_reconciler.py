@@ -1,0 +1,238 @@
+"""The reconciler rings for jobs that nobody looks at, takes over from the dead, and survives."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+import redis
+from amqp.exceptions import ChannelError
+from kombu.exceptions import OperationalError
+from sqlalchemy import update
+
+from app.config import Settings
+from app.store import jobs, migrate
+from app.store.lifecycle import JobStatus
+from app.store.tables import Job
+from tests.app.store.rows import OWNER, add_dataset, add_job, look, take
+from tests.waiting import PATIENCE_SECONDS, wait_until
+from tests.worker.work import expire
+from worker.reconciler import Reconciler
+
+HOUR = 3600.0
+
+
+class Bell:
+    """Remembers the jobs that it was rung for, and what is to happen at the next ring."""
+
+    def __init__(self):
+        self.rung, self.meanwhile = [], None
+        self._changed = threading.Condition()
+
+    def __call__(self, job_id):
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        with self._changed:
+            self.rung.append(job_id)
+            self._changed.notify_all()
+
+    def wait_for(self, job_id):
+        """Wait until it was rung for a job."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: job_id in self.rung, PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def bell():
+    return Bell()
+
+
+@pytest.fixture
+def make_reconciler(bell):
+    """Make reconcilers that look at a database; those that were started end with the test."""
+    made = []
+
+    def make(backlog=0, embedded=False, **settings):
+        made.append(Reconciler(Settings(**settings), bell, lambda: backlog, embedded=embedded))
+        return made[-1]
+
+    yield make
+    for thread in made:
+        thread.stop()
+        if thread.ident is not None:
+            thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive()
+
+
+def age(database, seconds):
+    """Let so much time pass since the bell last rang."""
+    with database.writing() as session:
+        session.execute(update(Job).values(rung_at=Job.rung_at - seconds))
+
+
+# Ringing.
+
+
+def test_it_rings_once_for_every_queued_job_the_longest_waiting_first(
+    database, dataset, bell, make_reconciler
+):
+    queued = [add_job(database, dataset).id for _ in range(3)]
+    take(database, add_job(database, dataset))
+    reconciler = make_reconciler()
+    reconciler.ring(database)
+    reconciler.ring(database)
+    assert bell.rung == queued
+
+
+@pytest.mark.parametrize(
+    ("backlog", "seconds", "again"),
+    [(0, 9, False), (0, 11, True), (1, 11, False), (1, 599, False), (1, 601, True)],
+)
+def test_it_rings_again_soon_where_the_message_is_gone_and_rarely_where_the_job_only_waits(
+    database, job, bell, make_reconciler, backlog, seconds, again
+):
+    reconciler = make_reconciler(backlog=backlog)
+    reconciler.ring(database)
+    age(database, seconds)
+    reconciler.ring(database)
+    assert bell.rung == [job.id] * (1 + again)
+
+
+def test_it_looks_again_sooner_where_it_looks_for_the_dead_more_often(
+    database, job, bell, make_reconciler
+):
+    reconciler = make_reconciler(reap_seconds=1)
+    reconciler.ring(database)
+    age(database, 3)
+    reconciler.ring(database)
+    assert bell.rung == [job.id] * 2
+
+
+def test_an_embedded_worker_begins_with_all_that_the_one_before_was_rung_for(
+    database, job, bell, make_reconciler
+):
+    make_reconciler(embedded=True).ring(database)
+    reconciler = make_reconciler(embedded=True)
+    for _ in range(3):
+        reconciler.ring(database)
+    assert bell.rung == [job.id] * 2
+
+
+# Taking over.
+
+
+def test_a_job_whose_lease_ran_out_is_queued_and_rung_for(
+    database, database_url, job, bell, make_reconciler
+):
+    take(database, job)
+    expire(database)
+    make_reconciler(database_url=database_url).start()
+    bell.wait_for(job.id)
+    found = look(database, job.id)
+    assert (found.status, found.failures, found.lease_owner) == (JobStatus.QUEUED, 1, None)
+
+
+def test_a_job_whose_lease_holds_is_left_alone(database, job, make_reconciler):
+    take(database, job)
+    make_reconciler().reap(database)
+    assert look(database, job.id).status is JobStatus.RUNNING
+
+
+def test_a_job_that_costs_worker_after_worker_fails(database, job, make_reconciler):
+    reconciler = make_reconciler(max_attempts=3)
+    for failures in (1, 2, 3):
+        assert look(database, job.id).status is JobStatus.QUEUED
+        take(database, job)
+        expire(database)
+        reconciler.reap(database)
+        assert look(database, job.id).failures == failures
+    found = look(database, job.id)
+    assert (found.status, found.error_code) == (JobStatus.FAILED, "worker_lost")
+    assert "stopped answering 3 times" in found.error_detail
+
+
+def test_a_cancel_that_the_dead_worker_did_not_hear_is_honoured(database, job, make_reconciler):
+    take(database, job)
+    with database.writing() as session:
+        jobs.request_cancel(session, OWNER, job.id)
+    expire(database)
+    make_reconciler().reap(database)
+    assert look(database, job.id).status is JobStatus.CANCELLED
+
+
+# Surviving.
+
+
+def test_it_waits_for_a_database_that_is_not_there_yet(
+    empty_database_url, connect, bell, make_reconciler, caplog
+):
+    database = connect(empty_database_url)
+    make_reconciler(database_url=empty_database_url, reap_seconds=0.05).start()
+    wait_until(lambda: "does not answer" in caplog.text)
+    migrate.upgrade(database)
+    job = add_job(database, add_dataset(database))
+    bell.wait_for(job.id)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OperationalError(), ChannelError(), redis.ConnectionError(), OSError()],
+    ids=lambda error: type(error).__module__,
+)
+def test_it_rings_later_where_the_broker_does_not_answer(
+    database_url, job, bell, make_reconciler, error
+):
+    def fail():
+        raise error
+
+    bell.meanwhile = fail
+    make_reconciler(database_url=database_url, reap_seconds=0.05).start()
+    bell.wait_for(job.id)
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_it_ends_soon_after_it_is_told_to(database_url, job, bell, make_reconciler, embedded):
+    reconciler = make_reconciler(database_url=database_url, embedded=embedded, reap_seconds=HOUR)
+    reconciler.start()
+    bell.wait_for(job.id)
+    reconciler.stop()
+    reconciler.join(PATIENCE_SECONDS)
+    assert not reconciler.is_alive()
+
+
+def test_it_shows_that_it_looks(database_url, job, bell, make_reconciler, tmp_path, monkeypatch):
+    alive = tmp_path / "alive"
+    monkeypatch.setattr("worker.reconciler.ALIVE", alive)
+    make_reconciler(database_url=database_url, reap_seconds=0.05).start()
+    bell.wait_for(job.id)
+    wait_until(alive.exists)
+    alive.unlink()
+    wait_until(alive.exists)
+
+
+# The embedded mode.
+
+
+def test_an_embedded_worker_is_woken_by_a_commit(
+    database, database_url, dataset, connect, bell, make_reconciler
+):
+    first = add_job(database, dataset)
+    make_reconciler(database_url=database_url, embedded=True, reap_seconds=HOUR).start()
+    bell.wait_for(first.id)
+    elsewhere = connect(database_url)
+    for _ in range(3):
+        job = add_job(elsewhere, dataset)
+        bell.wait_for(job.id)
+    assert set(Counter(bell.rung).values()) == {1}
+
+
+def test_an_embedded_worker_does_not_miss_what_is_committed_while_it_rings(
+    database, database_url, dataset, bell, make_reconciler
+):
+    added = [add_job(database, dataset).id]
+    bell.meanwhile = lambda: added.append(add_job(database, dataset).id)
+    make_reconciler(database_url=database_url, embedded=True, reap_seconds=HOUR).start()
+    bell.wait_for(added[0])
+    bell.wait_for(added[1])
