@@ -21,7 +21,8 @@ DATABASE = "end_to_end"
 BRISK = {
     "CHAINRULE_LEASE_SECONDS": "3",
     "CHAINRULE_REAP_SECONDS": "0.5",
-    "CHAINRULE_CHECKPOINT_SECONDS": "0.5",
+    "CHAINRULE_HEARTBEAT_SECONDS": "0.3",
+    "CHAINRULE_CHECKPOINT_SECONDS": "0.2",
 }
 """Settings with which a takeover takes seconds."""
 
@@ -85,14 +86,13 @@ def _running(service: Service) -> Iterator[Service]:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    port = str(servers.free_port())
-    return {**BRISK, "CHAINRULE_HOME": str(home), "CHAINRULE_PORT": port}
+    return {"CHAINRULE_HOME": str(home), "CHAINRULE_PORT": str(servers.free_port())}
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One command, SQLite, and no broker."""
-    environment = _environment(tmp_path_factory.mktemp("embedded"))
+    environment = {**BRISK, **_environment(tmp_path_factory.mktemp("embedded"))}
     url = f"sqlite:///{environment['CHAINRULE_HOME']}/chainrule.db"
     with _running(Service(environment, [Command("serve", environment)], True, url)) as service:
         yield service
@@ -107,6 +107,7 @@ def production(
         connection.execute(f"CREATE DATABASE {DATABASE}")
     with servers.redis_server() as broker_url, redis.Redis.from_url(broker_url) as broker:
         environment = {
+            **BRISK,
             **_environment(tmp_path_factory.mktemp("production")),
             **servers.s3_bucket(s3_server, "end-to-end"),
             "CHAINRULE_DATABASE_URL": f"{postgres_server}{DATABASE}",
@@ -129,7 +130,7 @@ def service(request: pytest.FixtureRequest) -> Service:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """Start commands that share a home of the test's own; none of their processes may survive."""
+    """Start commands with the default settings and one home; no process of theirs may survive."""
     started: list[Command] = []
     environment = _environment(tmp_path)
 

@@ -37,7 +37,7 @@ VARIABLES = {
     "CHAINRULE_API_KEYS": '{"ada": "her-key"}',
 }
 KEY = {"Authorization": "Bearer her-key"}
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 def substituted(value: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from app.store.database import Database
@@ -77,6 +79,7 @@ def follow(caller, job):
     while caller.job(job)["status"] not in TERMINAL:
         epochs = caller.epochs(job)
         assert epochs == list(range(1, len(epochs) + 1))
+        time.sleep(0.05)
     assert caller.epochs(job) == list(range(1, EPOCHS + 1))
 
 
