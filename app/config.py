@@ -15,6 +15,7 @@ from engine.spec import PARAMETER_BUDGET
 
 MIB = 2**20
 
+BROKERS = ("memory://", "redis://", "rediss://")
 SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
@@ -96,6 +97,13 @@ class Settings(BaseSettings):
     def _know_the_database(cls, url: str) -> str:
         if url and not url.startswith(SCHEMES):
             raise ValueError(f"expected a URL that starts with one of {', '.join(SCHEMES)}")
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _know_the_broker(cls, url: str) -> str:
+        if not url.startswith(BROKERS):
+            raise ValueError(f"expected a URL that starts with one of {', '.join(BROKERS)}")
         return url
 
     @model_validator(mode="after")

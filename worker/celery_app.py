@@ -24,8 +24,8 @@ app = celery(settings)
 app.conf.imports = ["worker.tasks"]
 
 PUT_BACK = signal.SIGURG
-"""Asks a child to put its job back. Of most signals a child would die that does not listen
-yet, or that billiard made deaf: in the embedded mode it takes SIGUSR2 and its like for itself."""
+"""Asks a child to put its job back. A child that does not listen yet ignores it, where SIGUSR1 or
+SIGUSR2 would end it; in the embedded mode billiard takes those two for itself as well."""
 
 ASK_SECONDS = 0.1
 

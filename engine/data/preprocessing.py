@@ -204,7 +204,7 @@ class TargetScaler:
     ----------
     targets : tuple of str
     mean, deviation : Vector of shape (targets,)
-        Of the training rows; the deviation is 1 where it would be 0.
+        Of the training rows; the deviation is 1 where all are equal.
     """
 
     targets: tuple[str, ...]
@@ -215,8 +215,8 @@ class TargetScaler:
     def fit(cls, table: Table, targets: Sequence[str]) -> TargetScaler:
         """Fit on the training rows."""
         y = _stack(table, targets)
-        deviation = y.std(axis=0)
-        return cls(tuple(targets), y.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+        deviation = np.where(np.ptp(y, axis=0) > 0, y.std(axis=0), 1.0)
+        return cls(tuple(targets), y.mean(axis=0), deviation)
 
     def raw(self, table: Table) -> Matrix:
         """Return the targets as they are, float64 of shape (rows, targets)."""

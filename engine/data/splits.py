@@ -33,7 +33,7 @@ def split(
         Both ascending.
     """
     groups = [np.arange(rows)] if labels is None else _groups(labels)
-    wanted = min(max(round(rows * fraction), 1), rows - 1) if fraction > 0 else 0
+    wanted = max(round(rows * fraction), 1) if fraction > 0 else 0
     shares = _shares([len(group) for group in groups], wanted)
     parts = [rng.permutation(group)[:share] for group, share in zip(groups, shares, strict=True)]
     validation = np.sort(np.concatenate(parts))

@@ -58,6 +58,8 @@ def test_a_lease_must_outlast_two_heartbeats():
         ("log_format", "xml"),
         ("database_url", "mysql://localhost/x"),
         ("database_url", "sqlite://"),
+        ("broker_url", "amqp://localhost"),
+        ("broker_url", "nonsense"),
         ("no_such_setting", 1),
     ],
 )

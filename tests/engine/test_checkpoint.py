@@ -126,6 +126,12 @@ def test_a_header_that_is_not_one_is_refused(damaged):
         read_tensors(damaged)
 
 
+@pytest.mark.parametrize("length", [3, 2**31, 2**63])
+def test_a_header_that_would_be_longer_than_the_data_is_refused_unread(length):
+    with pytest.raises(CheckpointError, match="the header is longer than the data"):
+        read_tensors(length.to_bytes(8, "little") + b"{}")
+
+
 @pytest.mark.parametrize(
     ("header", "body_bytes"),
     [

@@ -74,8 +74,9 @@ def test_the_mean_as_prediction_explains_nothing(rng):
     assert metrics["r2"] == pytest.approx(0, abs=1e-12)
 
 
-def test_nothing_is_explained_of_a_target_that_is_constant():
-    targets = np.array([[1.0, 5.0], [2.0, 5.0]])
+@pytest.mark.parametrize("constant", [0.0, 1.5, 5.0])
+def test_nothing_is_explained_of_a_target_that_is_constant(constant):
+    targets = np.array([[1.0, constant], [2.0, constant]])
     assert set(regression_metrics(targets, targets)) == {"mae", "rmse"}
 
 

@@ -191,6 +191,8 @@ def test_one_row_cannot_be_divided():
         resolved("y", row, validation=Validation(fraction=0.1))
     assert refusal.value.path == "/validation/fraction"
     assert resolved("y", row, validation=Validation(fraction=0.0)).validation.fraction == 0
+    two = table(x=[1.0, 2.0], y=[2.0, 3.0])
+    assert resolved("y", two, validation=Validation(fraction=0.1)).validation.fraction == 0.1
 
 
 @pytest.mark.parametrize(

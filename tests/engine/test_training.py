@@ -181,9 +181,18 @@ def test_reports_tell_how_far_the_training_is():
     assert told == [(0, pytest.approx(n / 6)) for n in (1, 2, 3)] + [(1, 1 / 2)] + [
         (1, pytest.approx(n / 6)) for n in (4, 5, 6)
     ] + [(2, 1)]
-    assert all(report.samples_per_second > 0 for report in reports)
     assert all(report.eta_seconds > 0 for report in reports[:6])
     assert reports[-1].eta_seconds == 0
+
+
+@pytest.mark.usefixtures("reporting_every_update")
+def test_the_speed_is_that_of_the_rows_so_far():
+    how = spec(training=TrainingRun(epochs=1, batch_size=5))
+    state = start(how, **SHAPE)
+    for report in train(state, data(examples(14)), how):
+        if report.point is None:
+            assert report.samples_per_second == pytest.approx(state.rows / state.seconds)
+            assert report.eta_seconds == pytest.approx(state.seconds * (3 / state.batch - 1))
 
 
 def test_long_epochs_are_reported_in_between(monkeypatch):
@@ -251,6 +260,7 @@ def test_a_target_loss_stops_the_first_epoch_that_reaches_it():
     _, reports, curve = run(how, data(examples(40)))
     assert reports[-1].stopped == "target_loss"
     assert curve[-1].train_loss <= 0.8 < min(point.train_loss for point in curve[:-1])
+    assert (reports[-1].fraction, reports[-1].eta_seconds) == (1, 0)
 
 
 def turned_against(rows):
@@ -322,6 +332,15 @@ def test_the_best_weights_are_those_after_the_epoch_of_the_lowest_loss(validated
     assert (state.best_epoch, state.best_loss) == (best + 1, losses[best])
     np.testing.assert_array_equal(state.best_network().parameters, weights[best])
     np.testing.assert_array_equal(state.network.parameters, weights[-1])
+
+
+def test_an_epoch_that_is_only_as_good_is_not_better():
+    how = spec(
+        optimizer=Sgd(learning_rate=1e-300),
+        training=TrainingRun(epochs=9, batch_size="full", stop=StopRules(patience=4)),
+    )
+    state, reports, _ = run(how, data(examples(14)))
+    assert (state.best_epoch, state.epoch, reports[-1].stopped) == (1, 5, "patience")
 
 
 NUMBERS = {"task": "regression", "loss": "squared_error"}

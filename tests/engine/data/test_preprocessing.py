@@ -37,9 +37,10 @@ def encoded(dtype=np.float64, **columns):
 # -- numbers -------------------------------------------------------------------------------------
 
 
-def test_numbers_are_scaled_by_median_and_quartiles_and_clipped_smoothly():
-    x = encoded(x=[1.0, 2.0, 3.0, 4.0, 100.0])[:, 0]
-    np.testing.assert_allclose(x, clip((np.array([1, 2, 3, 4, 100]) - 3) / 2), rtol=1e-15)
+@pytest.mark.parametrize("unit", [1.0, 1e-45, 1e-9, 1e90])
+def test_numbers_are_scaled_by_median_and_quartiles_and_clipped_smoothly(unit):
+    x = encoded(x=[unit * number for number in (1, 2, 3, 4, 100)])[:, 0]
+    np.testing.assert_allclose(x, clip((np.array([1, 2, 3, 4, 100]) - 3) / 2), rtol=1e-13)
 
 
 def test_numbers_that_are_mostly_equal_are_scaled_by_their_span():
@@ -281,19 +282,21 @@ def test_scaled_targets_come_back(values):
 
 
 def test_scaled_targets_have_mean_zero_and_deviation_one():
-    scaler = TargetScaler.fit(table(y=[1.0, 2.0, 6.0]), ["y"])
-    assert (scaler.mean.tolist(), scaler.deviation.tolist()) == ([3], [pytest.approx(sqrt(14 / 3))])
-    scaled = scaler.transform(table(y=[1.0, 2.0, 6.0]), np.float32)
+    scaler = TargetScaler.fit(table(y=[0.1, 0.2, 0.6]), ["y"])
+    assert scaler.mean.tolist() == pytest.approx([0.3])
+    assert scaler.deviation.tolist() == pytest.approx([sqrt(0.14 / 3)])
+    scaled = scaler.transform(table(y=[0.1, 0.2, 0.6]), np.float32)
     assert scaled.dtype == np.float32
     assert scaled.mean() == pytest.approx(0, abs=1e-6)
     assert scaled.std() == pytest.approx(1, rel=1e-6)
 
 
-def test_a_constant_target_is_scaled_by_one():
-    scaler = TargetScaler.fit(table(y=[4, 4, 4]), ["y"])
-    assert scaler.deviation.tolist() == [1]
-    assert scaler.transform(table(y=[5]), np.float64).tolist() == [[1]]
-    assert scaler.invert(np.array([[1.0]])).tolist() == [[5]]
+@pytest.mark.parametrize("value", [0.0, 0.1, 4.0])
+def test_a_constant_target_is_scaled_by_one(value):
+    scaler = TargetScaler.fit(table(y=[value] * 10, z=[1.0, 3.0] * 5), ["y", "z"])
+    assert scaler.deviation.tolist() == [1, 1]
+    assert scaler.transform(table(y=[value + 1], z=[2.0]), np.float64)[0] == pytest.approx([1, 0])
+    assert scaler.invert(np.array([[1.0, 0.0]]))[0] == pytest.approx([value + 1, 2])
 
 
 def test_predictions_in_single_precision_come_back_in_double():

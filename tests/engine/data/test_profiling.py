@@ -35,6 +35,18 @@ def test_a_number_column_by_hand():
     )
 
 
+def test_nothing_is_first_where_nothing_is_missing():
+    for values in ([1.0, 2.0], ["a", "b"], np.ones((2, 2))):
+        got = profiled(column("x", values))
+        assert (got.missing, got.non_finite) == (0, 0)
+        assert (got.first_missing, got.first_non_finite) == (None, None)
+
+
+def test_figures_of_half_precision_are_worked_out_in_double():
+    got = profiled(Column("t", "tensor", np.full((9, 2), 60_000, dtype=np.float16)))
+    assert (got.mean, got.std) == (60_000, 0)
+
+
 def test_integers_and_booleans_are_shown_as_such():
     assert profiled(column("n", [3, 1, 3, None])).top == [[3, 2], [1, 1]]
     assert repr(profiled(column("n", [3, 1, 3])).top) == "[[3, 2], [1, 1]]"

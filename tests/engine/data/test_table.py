@@ -22,7 +22,7 @@ GOOD = {"size": 1.5, "age": 3, "new": True, "colour": "red", "image": [[1, 2], [
 def test_a_column_is_found_by_its_name():
     rows = table(a=[1.0, 2.0], b=["x", "y"])
     assert rows.column("b") is rows.columns[1]
-    assert rows.rows == 2
+    assert rows.rows == table(a=[1.0, 2.0]).rows == 2
 
 
 def test_a_name_that_is_nearly_right_is_told_the_right_one():
@@ -46,6 +46,7 @@ def test_rows_are_taken_in_the_order_asked_for():
         ("sise", ["size", "age"], "; did you mean 'size'?"),
         ("zzz", ["size", "age"], "; there are 'size', 'age'"),
         ("zzz", [], ""),
+        ("z", list("abcdefghij"), f"; there are {str(list('abcdefghij'))[1:-1]}"),
         ("z", list("abcdefghijkl"), f"; there are {str(list('abcdefghij'))[1:-1]} and 2 more"),
     ],
 )
