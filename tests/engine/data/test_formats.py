@@ -496,6 +496,7 @@ HUGE_HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000
         archive(x=npy(header=HUGE_HEADER.replace("<f8", "|O"))),
         archive(x=npy(np.array(["a", "b"]))[:-4] + b"\xff\xff\xff\xff"),
     ],
+    ids=lambda content: f"{len(content)} bytes",  # not the bytes: an archive knows when it was made
 )
 def test_a_file_that_is_no_whole_npz_is_refused(folder, content):
     with pytest.raises(FormatError):
