@@ -10,7 +10,17 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from app import logs
-from app.api import datasets, document, errors, gate, jobs, models, schemas, service
+from app.api import (
+    datasets,
+    document,
+    errors,
+    gate,
+    inspection,
+    jobs,
+    models,
+    schemas,
+    service,
+)
 from app.api.services import EXTENSION, Services
 from app.config import Settings
 from app.dispatch import Doorbell
@@ -38,7 +48,7 @@ def create_app(settings: Settings) -> Flask:
     errors.install(app)
     gate.install(app, settings)
     app.extensions[EXTENSION] = _services(settings)
-    for blueprint in (datasets.bp, jobs.bp, models.bp, service.bp):
+    for blueprint in (datasets.bp, jobs.bp, models.bp, inspection.bp, service.bp):
         app.register_api(blueprint)
     document.complete(app.api_doc)
     return app

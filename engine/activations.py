@@ -1,59 +1,289 @@
-"""Activations: each returns its output and the way back, as a layer does."""
+"""Activations: functions of one number, each with its slope."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import spec
-from engine.arrays import Backward, Matrix, Workspace
+from engine.arrays import Matrix
+from engine.wires import Step, Workspace
 
-Activation = Callable[[Matrix, Workspace], tuple[Matrix, Backward]]
+Slope = Callable[[], NDArray[Any]]
+"""Returns the slope at every value, after the step forward."""
 
-
-def identity(z: Matrix, workspace: Workspace) -> tuple[Matrix, Backward]:  # noqa: ARG001 - one signature for all
-    """Return ``z`` itself."""
-    return z, lambda dy: dy
-
-
-def sigmoid(z: Matrix, workspace: Workspace) -> tuple[Matrix, Backward]:
-    """Return ``1 / (1 + exp(-z))``, computed as ``tanh(z / 2) / 2 + 1/2``: no overflow."""
-    y = np.multiply(z, 0.5, out=workspace.array(*z.shape))
-    np.tanh(y, out=y)
-    np.multiply(y, 0.5, out=y)
-    np.add(y, 0.5, out=y)
-
-    def backward(dy: Matrix) -> Matrix:
-        dz = np.subtract(1, y, out=workspace.array(*z.shape))
-        np.multiply(dz, y, out=dz)
-        return np.multiply(dz, dy, out=dz)
-
-    return y, backward
+Activation = Callable[[Matrix, Matrix, Workspace], tuple[Step, Slope]]
+"""From inputs ``z``, an array ``y`` for the outputs, and a workspace to the two ways."""
 
 
-def tanh(z: Matrix, workspace: Workspace) -> tuple[Matrix, Backward]:
-    """Return ``tanh(z)``."""
-    y = np.tanh(z, out=workspace.array(*z.shape))
-
-    def backward(dy: Matrix) -> Matrix:
-        dz = np.multiply(y, y, out=workspace.array(*z.shape))
-        np.subtract(1, dz, out=dz)
-        return np.multiply(dz, dy, out=dz)
-
-    return y, backward
+def identity(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``z``."""
+    one = workspace.scalar(1)
+    return lambda: np.copyto(y, z), lambda: one
 
 
-def relu(z: Matrix, workspace: Workspace) -> tuple[Matrix, Backward]:
-    """Return ``max(z, 0)``; the derivative at 0 is taken as 0."""
-    y = np.maximum(z, 0, out=workspace.array(*z.shape))
+def sigmoid(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``1 / (1 + exp(-z))``, computed as ``tanh(z / 2) / 2 + 1/2``, which cannot overflow."""
+    half, one, slope = workspace.scalar(0.5), workspace.scalar(1), workspace.array(*y.shape)
 
-    def backward(dy: Matrix) -> Matrix:
-        # The mask is multiplied: `np.where` on a random mask costs ten times an exp.
-        dz = np.greater(y, 0, out=workspace.array(*z.shape))
-        return np.multiply(dz, dy, out=dz)
+    def forward() -> None:
+        logistic(z, half, y)
 
-    return y, backward
+    def backward() -> Matrix:
+        np.subtract(one, y, out=slope)
+        return np.multiply(slope, y, out=slope)
+
+    return forward, backward
+
+
+def logistic(z: Matrix, half: Matrix, out: Matrix) -> Matrix:
+    """Fill ``out`` with the logistic function of ``z``; ``half`` is 1/2."""
+    np.multiply(z, half, out=out)
+    np.tanh(out, out=out)
+    np.multiply(out, half, out=out)
+    return np.add(out, half, out=out)
+
+
+def tanh(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``tanh(z)``."""
+    one, slope = workspace.scalar(1), workspace.array(*y.shape)
+
+    def backward() -> Matrix:
+        np.multiply(y, y, out=slope)
+        return np.subtract(one, slope, out=slope)
+
+    return lambda: np.tanh(z, out=y), backward
+
+
+SMALL = 2048
+"""So many numbers take less time than the conversion of a mask to numbers does to begin."""
+
+
+def relu(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``max(z, 0)``; the slope at 0 is taken as 0 (Nair & Hinton 2010)."""
+    zero, positive = workspace.scalar(0), workspace.mask(*y.shape)
+
+    def forward() -> None:
+        np.maximum(z, zero, out=y)
+
+    if y.size <= SMALL:
+        slope = workspace.array(*y.shape)
+        return forward, lambda: np.sign(y, out=slope)
+    return forward, lambda: np.greater(y, zero, out=positive)
+
+
+LEAK = 0.01
+
+
+def leaky_relu(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``max(z, 0.01 z)`` (Maas, Hannun & Ng 2013)."""
+    leak, rest, zero = (workspace.scalar(number) for number in (LEAK, 1 - LEAK, 0))
+    slope = workspace.array(*y.shape)
+
+    def forward() -> None:
+        np.multiply(z, leak, out=y)
+        np.maximum(y, z, out=y)
+
+    def backward() -> Matrix:
+        np.greater(y, zero, out=slope)
+        np.multiply(slope, rest, out=slope)
+        return np.add(slope, leak, out=slope)
+
+    return forward, backward
+
+
+def _exponential(scale: float, alpha: float) -> Activation:
+    def bind(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+        below, slope, zero = (
+            workspace.array(*y.shape),
+            workspace.array(*y.shape),
+            workspace.scalar(0),
+        )
+        times, bottom = workspace.scalar(scale), workspace.scalar(scale * alpha)
+        jump = workspace.scalar(scale - scale * alpha)
+
+        def forward() -> None:
+            np.minimum(z, zero, out=below)
+            np.expm1(below, out=below)
+            np.multiply(below, bottom, out=below)
+            np.maximum(z, zero, out=y)
+            np.multiply(y, times, out=y)
+            np.add(y, below, out=y)
+
+        def backward() -> Matrix:
+            # Below 0 the slope is scale * alpha * exp(z) = y + scale * alpha; above it is scale.
+            np.greater(y, zero, out=slope)
+            np.multiply(slope, jump, out=slope)
+            np.add(slope, below, out=slope)
+            return np.add(slope, bottom, out=slope)
+
+        return forward, backward
+
+    return bind
+
+
+elu = _exponential(1.0, 1.0)
+"""``z`` above 0, ``exp(z) - 1`` below (Clevert, Unterthiner & Hochreiter 2016)."""
+
+selu = _exponential(1.0507009873554805, 1.6732632423543772)
+"""ELU scaled to keep mean 0 and variance 1 (Klambauer et al. 2017, equation 2 and appendix)."""
+
+
+def gelu(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``z`` times the normal distribution function; Hendrycks & Gimpel (2016), tanh form."""
+    c, cubic = workspace.scalar(math.sqrt(2 / math.pi)), workspace.scalar(0.044715)
+    half, one, three = (workspace.scalar(number) for number in (0.5, 1, 3))
+    t, inner, slope = (workspace.array(*y.shape) for _ in range(3))
+
+    def forward() -> None:
+        np.multiply(z, z, out=t)
+        np.multiply(t, cubic, out=t)
+        np.add(t, one, out=t)
+        np.multiply(t, z, out=t)
+        np.multiply(t, c, out=t)
+        np.tanh(t, out=t)
+        np.add(t, one, out=y)
+        np.multiply(y, z, out=y)
+        np.multiply(y, half, out=y)
+
+    def backward() -> Matrix:
+        # slope = ((1 + t) + z (1 - t^2) u') / 2, where u = c (z + cubic z^3), t = tanh(u).
+        np.multiply(z, z, out=inner)
+        np.multiply(inner, cubic, out=inner)
+        np.multiply(inner, three, out=inner)
+        np.add(inner, one, out=inner)
+        np.multiply(inner, c, out=inner)
+        np.multiply(inner, z, out=inner)
+        np.multiply(t, t, out=slope)
+        np.subtract(one, slope, out=slope)
+        np.multiply(slope, inner, out=slope)
+        np.add(slope, t, out=slope)
+        np.add(slope, one, out=slope)
+        return np.multiply(slope, half, out=slope)
+
+    return forward, backward
+
+
+def silu(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``z`` times the logistic function of ``z`` (Elfwing, Uchibe & Doya 2018)."""
+    half, one = workspace.scalar(0.5), workspace.scalar(1)
+    s, slope = workspace.array(*y.shape), workspace.array(*y.shape)
+
+    def forward() -> None:
+        logistic(z, half, s)
+        np.multiply(z, s, out=y)
+
+    def backward() -> Matrix:
+        np.subtract(one, s, out=slope)
+        np.multiply(slope, y, out=slope)
+        return np.add(slope, s, out=slope)
+
+    return forward, backward
+
+
+MISH_CEILING = 20.0
+"""Above it ``tanh(softplus(z))`` is 1 in float64 too, and ``exp(z)**2`` would overflow soon."""
+
+
+def mish(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``z tanh(log(1 + exp(z)))``, as ``z n / (n + 2)``, n = e (e + 2), e = exp(z) (Misra 2019)."""
+    ceiling, one, two = (workspace.scalar(number) for number in (MISH_CEILING, 1, 2))
+    e, n, t, slope = (workspace.array(*y.shape) for _ in range(4))
+
+    def forward() -> None:
+        np.minimum(z, ceiling, out=e)
+        np.exp(e, out=e)
+        np.add(e, two, out=n)
+        np.multiply(n, e, out=n)
+        np.add(n, two, out=t)
+        np.divide(n, t, out=t)
+        np.multiply(z, t, out=y)
+
+    def backward() -> Matrix:
+        # slope = t + z t', t' = 4 e (e + 1) / (n + 2)^2
+        np.add(n, two, out=n)
+        np.add(e, one, out=slope)
+        np.multiply(slope, e, out=slope)
+        np.divide(slope, n, out=slope)
+        np.divide(slope, n, out=slope)
+        np.multiply(slope, z, out=slope)
+        np.multiply(slope, two, out=slope)
+        np.multiply(slope, two, out=slope)
+        return np.add(slope, t, out=slope)
+
+    return forward, backward
+
+
+def softplus(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``log(1 + exp(z))``, computed as ``max(z, 0) + log(1 + exp(-|z|))`` (Dugas et al. 2001)."""
+    zero, slope = workspace.scalar(0), workspace.array(*y.shape)
+
+    def forward() -> None:
+        np.abs(z, out=slope)
+        np.negative(slope, out=slope)
+        np.exp(slope, out=slope)
+        np.log1p(slope, out=slope)
+        np.maximum(z, zero, out=y)
+        np.add(y, slope, out=y)
+
+    def backward() -> Matrix:
+        np.negative(y, out=slope)
+        np.expm1(slope, out=slope)
+        return np.negative(slope, out=slope)
+
+    return forward, backward
+
+
+def hard_sigmoid(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``z / 6 + 1/2``, cut off at 0 and 1 (Howard et al. 2019)."""
+    sixth, half, zero, one = (workspace.scalar(number) for number in (1 / 6, 0.5, 0, 1))
+    slope, below = workspace.array(*y.shape), workspace.array(*y.shape)
+
+    def forward() -> None:
+        np.multiply(z, sixth, out=y)
+        np.add(y, half, out=y)
+        np.clip(y, zero, one, out=y)
+
+    def backward() -> Matrix:
+        np.greater(y, zero, out=slope)
+        np.less(y, one, out=below)
+        np.multiply(slope, below, out=slope)
+        return np.multiply(slope, sixth, out=slope)
+
+    return forward, backward
+
+
+def hard_tanh(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``z``, cut off at -1 and 1 (Collobert 2004)."""
+    one, minus_one = workspace.scalar(1), workspace.scalar(-1)
+    size, inside = workspace.array(*y.shape), workspace.mask(*y.shape)
+
+    def backward() -> NDArray[np.bool_]:
+        np.abs(y, out=size)
+        return np.less(size, one, out=inside)
+
+    return lambda: np.clip(z, minus_one, one, out=y), backward
+
+
+def hard_swish(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
+    """``z`` times `hard_sigmoid` of ``z`` (Howard et al. 2019)."""
+    h = workspace.array(*y.shape)
+    inner_forward, inner_backward = hard_sigmoid(z, h, workspace)
+
+    def forward() -> None:
+        inner_forward()
+        np.multiply(z, h, out=y)
+
+    def backward() -> Matrix:
+        slope: Matrix = inner_backward()
+        np.multiply(slope, z, out=slope)
+        return np.add(slope, h, out=slope)
+
+    return forward, backward
 
 
 ACTIVATIONS: dict[spec.Activation, Activation] = {
@@ -61,18 +291,29 @@ ACTIVATIONS: dict[spec.Activation, Activation] = {
     "sigmoid": sigmoid,
     "tanh": tanh,
     "relu": relu,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "selu": selu,
+    "gelu": gelu,
+    "silu": silu,
+    "mish": mish,
+    "softplus": softplus,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_tanh": hard_tanh,
+    "hard_swish": hard_swish,
 }
 
+IN_PLACE: frozenset[spec.Activation] = frozenset(
+    {"sigmoid", "tanh", "relu", "elu", "selu", "softplus", "hard_sigmoid", "hard_tanh"}
+)
+"""Those that can write their outputs over their inputs: their slope does not ask for these."""
 
-def softmax(logits: Matrix, workspace: Workspace) -> Matrix:
-    """Return ``exp(z) / sum(exp(z))`` of each row, shifted so that the largest exponent is 0."""
-    p = shift(logits, workspace)
+
+def softmax(logits: Matrix) -> Matrix:
+    """Return ``exp(z) / sum(exp(z))`` of each column, shifted so that the largest exponent is 0."""
+    p: Matrix = logits - np.maximum.reduce(logits, axis=0)
     np.exp(p, out=p)
-    total = np.add.reduce(p, axis=1, keepdims=True, out=workspace.array(len(p), 1))
-    return np.divide(p, total, out=p)
-
-
-def shift(logits: Matrix, workspace: Workspace) -> Matrix:
-    """Return ``z - max(z)`` of each row, which leaves its softmax as it is."""
-    top = np.maximum.reduce(logits, axis=1, keepdims=True, out=workspace.array(len(logits), 1))
-    return np.subtract(logits, top, out=workspace.array(*logits.shape))
+    # Along a vector `reduce` would add in another order than it does down the columns.
+    total = np.add.accumulate(p)[-1] if p.ndim == 1 else np.add.reduce(p, axis=0)
+    np.divide(p, total, out=p)
+    return p

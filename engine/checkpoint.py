@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from engine.data.preprocessing import ClassEncoder, FeatureEncoder, TargetScaler
 from engine.data.table import InputColumn
 from engine.errors import CheckpointError
-from engine.model import Model
-from engine.network import build_network
+from engine.model import Model, architecture_for
+from engine.network import Architecture, uses_embedding
 from engine.spec import ResolvedSpec
-from engine.training import TrainingState, blank_state, output_of
+from engine.training import TrainingState, blank_state
 
 VERSION = 1
 
@@ -46,6 +46,8 @@ COUNTERS = (
     "seconds",
     "best_loss",
     "best_epoch",
+    "falls",
+    "waited",
 )
 """The numbers of a training state."""
 
@@ -116,7 +118,10 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     begin = LENGTH_BYTES + length
     if len(data) < LENGTH_BYTES or length > HEADER_LIMIT_BYTES or begin > len(data):
         raise CheckpointError(VERSION, "the header is longer than the data")
-    return json.loads(data[LENGTH_BYTES:begin]), begin
+    header = json.loads(data[LENGTH_BYTES:begin])
+    if not isinstance(header, dict):
+        raise CheckpointError(VERSION, "the header is not a JSON object")
+    return header, begin
 
 
 def _read(data: bytes, kind: str) -> tuple[Tensors, dict[str, Any]]:
@@ -142,7 +147,7 @@ def dump_model(model: Model) -> bytes:
         "features.scale": model.features.scale,
     }
     content: dict[str, Any] = {
-        "spec": model.spec.model_dump(mode="json"),
+        "spec": model.settings.model_dump(mode="json"),
         "inputs": [
             {"name": c.name, "type": c.type, "levels": list(c.levels), "shape": list(c.shape)}
             for c in model.features.inputs
@@ -175,34 +180,27 @@ def load_model(data: bytes) -> Model:
         The bytes are no model, or one of another version.
     """
     tensors, content = _read(data, "model")
-    spec = ResolvedSpec.model_validate(content["spec"])
+    settings = ResolvedSpec.model_validate(content["spec"])
     inputs = tuple(
         InputColumn(c["name"], c["type"], tuple(c["levels"]), tuple(c["shape"]))
         for c in content["inputs"]
     )
-    features = FeatureEncoder(inputs, tensors["features.center"], tensors["features.scale"])
-    target = _target(spec, content, tensors)
-    outputs = len(target.classes if isinstance(target, ClassEncoder) else target.targets)
-    output, dtype = output_of(spec), spec.precision
-    network = build_network(spec.network, features.width, outputs, output, dtype)
+    center, scale = tensors["features.center"], tensors["features.scale"]
+    features = FeatureEncoder(inputs, center, scale, uses_embedding(settings.network))
+    target = _target(settings, content, tensors)
+    network = architecture_for(settings, features, target).build(settings.precision)
     _fill(network.tensors(), tensors)
-    return Model(spec, features, target, network.frozen())
+    network.numbers.flags.writeable = False
+    return Model(settings, features, target, network)
 
 
 def _target(
-    spec: ResolvedSpec, content: dict[str, Any], tensors: Tensors
+    settings: ResolvedSpec, content: dict[str, Any], tensors: Tensors
 ) -> ClassEncoder | TargetScaler:
-    if spec.task == "classification":
-        return ClassEncoder(spec.targets[0], tuple(content["classes"]))
-    return TargetScaler(tuple(spec.targets), tensors["target.mean"], tensors["target.deviation"])
-
-
-def _state_tensors(state: TrainingState) -> Tensors:
-    return {
-        "parameters": state.network.parameters,
-        "best_parameters": state.best_parameters,
-        **{f"moments.{name}": moment for name, moment in state.optimizer.moments.items()},
-    }
+    if settings.task == "classification":
+        return ClassEncoder(settings.targets[0], tuple(content["classes"]))
+    mean, deviation = tensors["target.mean"], tensors["target.deviation"]
+    return TargetScaler(tuple(settings.targets), mean, deviation)
 
 
 def dump_state(state: TrainingState) -> bytes:
@@ -212,20 +210,28 @@ def dump_state(state: TrainingState) -> bytes:
         "optimizer_steps": state.optimizer.t,
         "dropout": state.dropout.bit_generator.state,
     }
-    return _write("state", _state_tensors(state), content)
+    return _write("state", _vectors(state), content)
+
+
+def _vectors(state: TrainingState) -> Tensors:
+    """Return all vectors of a state by name."""
+    vectors = {"numbers": state.network.numbers, "best_numbers": state.best_numbers}
+    if state.average is not None:
+        vectors["average"] = state.average
+    moments = {f"moments.{name}": moment for name, moment in state.optimizer.moments.items()}
+    return {**vectors, **moments}
 
 
 @_refusing("state")
-def load_state(data: bytes, spec: ResolvedSpec, *, inputs: int, outputs: int) -> TrainingState:
+def load_state(data: bytes, settings: ResolvedSpec, architecture: Architecture) -> TrainingState:
     """Return the training state that `dump_state` wrote.
 
     Parameters
     ----------
     data : bytes
-    spec : TrainingSpec
-        That which the state was started with.
-    inputs, outputs : int
-        As they were at the start.
+    settings : ResolvedSpec
+    architecture : Architecture
+        Those which the state was started with.
 
     Raises
     ------
@@ -233,8 +239,8 @@ def load_state(data: bytes, spec: ResolvedSpec, *, inputs: int, outputs: int) ->
         The bytes are no state, one of another version, or one of another network.
     """
     tensors, content = _read(data, "state")
-    state = blank_state(spec, inputs=inputs, outputs=outputs)
-    _fill(_state_tensors(state), tensors)
+    state = blank_state(settings, architecture)
+    _fill(_vectors(state), tensors)
     for name in COUNTERS:
         setattr(state, name, content[name])
     state.optimizer.t = content["optimizer_steps"]

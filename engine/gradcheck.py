@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from engine.arrays import Matrix, Vector, Workspace
-from engine.losses import Loss
+from engine import spec
+from engine.arrays import Matrix, Vector
+from engine.losses import bind_loss
 from engine.network import Network
+from engine.wires import Workspace
 
 
 def slope_error(
@@ -46,16 +47,48 @@ def slope_error(
 
 
 def network_error(
-    network: Network, loss: Loss, x: Matrix, y: Any, rng: np.random.Generator
+    network: Network,
+    loss: spec.Loss,
+    task: spec.Task,
+    rows: Matrix,
+    targets: Matrix,
+    rng: np.random.Generator,
 ) -> float:
-    """Check the gradient of a loss at all parameters of a float64 network, without dropout."""
+    """Check the gradient of a loss at all parameters and inputs of a float64 network.
 
-    def value(parameters: Vector) -> float:
-        workspace = Workspace(np.float64)
-        logits, _ = network.with_parameters(parameters).forward(x, workspace)
-        return float(loss(logits, y, workspace)[0])
+    Parameters
+    ----------
+    network : Network
+    loss : spec.Loss
+    task : spec.Task
+    rows : Matrix of shape (batch, inputs + 1)
+        The last column is 1.
+    targets : Matrix of shape (outputs, batch)
+    rng : numpy.random.Generator
 
-    workspace = Workspace(np.float64)
-    logits, fill_gradient = network.forward(x, workspace)
-    fill_gradient(loss(logits, y, workspace)[1])
-    return slope_error(value, network.parameters.copy(), network.gradient, rng)
+    Returns
+    -------
+    float
+        As `slope_error`.
+    """
+    workspace = Workspace(np.float64, len(rows), learns=True)
+    bound = network.bind(workspace, to_input=True)
+    loss_at = bind_loss(loss, task, bound.logits, workspace)
+    start, size = network.parameters.copy(), network.parameters.size
+
+    def value(point: Vector) -> float:
+        network.parameters[:] = point[:size]
+        fed = rows.copy()
+        fed[:, :-1] = point[size:].reshape(len(rows), -1)
+        bound.forward(fed)
+        return loss_at(targets, None)
+
+    point = np.concatenate([start, rows[:, :-1].ravel()])
+    value(point)
+    bound.backward()
+    d_input = bound.source.gradient
+    gradient = np.concatenate([network.gradient, np.ravel(d_input.T if d_input is not None else 0)])
+    try:
+        return slope_error(value, point, gradient, rng)
+    finally:
+        network.parameters[:] = start

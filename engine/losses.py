@@ -1,108 +1,323 @@
-"""Losses: each returns the mean loss and its gradient at the logits."""
+"""Losses: each gives the mean loss of a batch and its gradient at the logits.
+
+A loss is bound to the last wire of a network, as a layer is. Targets are a
+matrix of the wire's shape, one example a column: numbers, or 1 at the true
+class and 0 elsewhere (a mixture where labels are smoothed). Gradients are
+worked out at the logits, fused with the softmax or sigmoid that a prediction
+puts behind them, so that nothing overflows.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from engine.activations import shift, softmax
-from engine.arrays import Labels, Matrix, Workspace
-from engine.spec import LossName
+from engine import spec
+from engine.activations import logistic
+from engine.arrays import Matrix, Tensor, Vector
+from engine.wires import Wire, Workspace
 
-Output = Literal["softmax", "identity"]
-"""What the network makes of its logits."""
+Loss = Callable[[Matrix, Vector | None], float]
+"""From targets of shape (outputs, batch), and weights of shape (batch,) or None, to the mean loss.
 
-Loss = Callable[[Matrix, Any, Workspace], tuple[float, Matrix]]
+It fills the gradient of the wire that it was bound to, if the wire has one.
+"""
 
-
-def cross_entropy(logits: Matrix, labels: Labels, workspace: Workspace) -> tuple[float, Matrix]:
-    """Mean of ``log(sum(exp(z))) - z[label]``: cross-entropy after a softmax, fused with it.
-
-    Parameters
-    ----------
-    logits : Matrix of shape (batch, classes)
-    labels : Labels of shape (batch,)
-        From 0 to classes - 1.
-    workspace : Workspace
-
-    Returns
-    -------
-    loss : float
-        In nats.
-    gradient : Matrix of shape (batch, classes)
-        ``(softmax(z) - t) / batch``, where t is 1 at the label, else 0.
-    """
-    t = _one_hot(labels, logits, workspace)
-    z = shift(logits, workspace)
-    z_label = np.vdot(z, t)
-    p = np.exp(z, out=z)
-    total = np.add.reduce(p, axis=1, keepdims=True, out=workspace.array(len(p), 1))
-    np.divide(p, total, out=p)
-    loss = (float(np.add.reduce(np.log(total, out=total), axis=None)) - float(z_label)) / len(p)
-    gradient = np.subtract(p, t, out=p)
-    return loss, np.multiply(gradient, 1 / len(p), out=gradient)
+Fill = Callable[[Matrix], Any]
+"""From targets: fills the loss and its slope at every output, or the loss at every example."""
 
 
-def squared_error(y: Matrix, targets: Matrix, workspace: Workspace) -> tuple[float, Matrix]:
-    """Mean of ``(y - t)**2`` over all rows and outputs, without a factor of one half.
+def bind_loss(settings: spec.Loss, task: spec.Task, logits: Wire, workspace: Workspace) -> Loss:
+    """Bind a loss to the outputs of a network for one batch size."""
+    z = logits.value
+    slope = workspace.array(*z.shape) if logits.gradient is None else logits.gradient
+    bind = _FILLS[type(settings)]
+    if isinstance(settings, spec.SquaredError) and task == "classification":
+        bind = _brier
+    values, fill = bind(settings, z, slope, workspace)
+    scale, weighted = workspace.scalar(1 / values.size), workspace.array(*values.shape)
+    quick = None
+    if isinstance(settings, spec.CrossEntropy):
+        quick = _quick_cross_entropy(z, slope, workspace)
 
-    Parameters
-    ----------
-    y, targets : Matrix of shape (batch, outputs)
-    workspace : Workspace
+    def loss(t: Matrix, weights: Vector | None) -> float:
+        if t.shape != z.shape:
+            raise ValueError(f"outputs are {z.shape}, targets {t.shape}; they must be the same")
+        if quick is not None and weights is None:
+            return quick(t)
+        fill(t)
+        np.multiply(slope, scale, out=slope)
+        if weights is None:
+            return float(np.add.reduce(values, axis=None)) / values.size
+        np.multiply(slope, weights, out=slope)
+        np.multiply(values, weights, out=weighted)
+        return float(np.add.reduce(weighted, axis=None)) / values.size
 
-    Returns
-    -------
-    loss : float
-    gradient : Matrix of shape (batch, outputs)
-    """
-    if y.shape != targets.shape:
-        raise ValueError(f"outputs are {y.shape}, targets {targets.shape}; they must be the same")
-    difference = np.subtract(y, targets, out=workspace.array(*y.shape))
-    loss = float(np.vdot(difference, difference)) / y.size
-    return loss, np.multiply(difference, 2 / y.size, out=difference)
+    return loss
 
 
-def brier_score(logits: Matrix, labels: Labels, workspace: Workspace) -> tuple[float, Matrix]:
-    """Mean of ``(softmax(z) - t)**2`` over all rows and classes, t being 1 at the label, else 0.
-
-    Deviation: Brier (1950) sums over the classes; the mean keeps it a `squared_error`.
+class _Softmax:
+    """Softmax of the columns of ``z``, and its logarithm at the target.
 
     Parameters
     ----------
-    logits : Matrix of shape (batch, classes)
-    labels : Labels of shape (batch,)
+    z, p : Matrix of shape (classes, batch)
+        Logits, and where to put the probabilities.
     workspace : Workspace
-
-    Returns
-    -------
-    loss : float
-    gradient : Matrix of shape (batch, classes)
-        ``p * (dp - sum(p * dp))``: dp through the Jacobian of the softmax.
     """
-    t = _one_hot(labels, logits, workspace)
-    p = softmax(logits, workspace)
-    loss, dp = squared_error(p, t, workspace)
-    np.multiply(p, dp, out=t)
-    total = np.add.reduce(t, axis=1, keepdims=True, out=workspace.array(len(p), 1))
-    gradient = np.subtract(dp, total, out=dp)
-    return loss, np.multiply(gradient, p, out=gradient)
+
+    def __init__(self, z: Matrix, p: Matrix, workspace: Workspace) -> None:
+        self.z, self.p = z, p
+        self.shifted = workspace.array(*z.shape)
+        self.total, self.chosen = workspace.array(workspace.batch), workspace.array(workspace.batch)
+
+    def fill(self, t: Matrix) -> Vector:
+        """Fill ``p``; return ``sum(t * log(p))`` of each column."""
+        shifted, p, total, chosen = self.shifted, self.p, self.total, self.chosen
+        np.maximum.reduce(self.z, axis=0, out=total)
+        np.subtract(self.z, total, out=shifted)
+        np.exp(shifted, out=p)
+        np.add.reduce(p, axis=0, out=total)
+        np.divide(p, total, out=p)
+        np.multiply(shifted, t, out=shifted)
+        np.add.reduce(shifted, axis=0, out=chosen)
+        np.log(total, out=total)
+        return np.subtract(chosen, total, out=chosen)
 
 
-def _one_hot(labels: Labels, logits: Matrix, workspace: Workspace) -> Matrix:
-    batch, classes = logits.shape
-    if labels.shape != (batch,):
-        raise ValueError(
-            f"logits are {logits.shape}, so labels must be ({batch},), not {labels.shape}"
-        )
-    out = workspace.array(batch, classes)
-    return np.equal(labels[:, None], np.arange(classes), out=out)
+def _cross_entropy(
+    _settings: spec.CrossEntropy, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Vector, Fill]:
+    """``-log(p[class])`` in nats; the slope is ``p - t``."""
+    softmax = _Softmax(z, slope, workspace)
+    values = softmax.chosen
+
+    def fill(t: Matrix) -> None:
+        np.negative(softmax.fill(t), out=values)
+        np.subtract(slope, t, out=slope)
+
+    return values, fill
 
 
-LOSSES: dict[tuple[LossName, Output], Loss] = {
-    ("cross_entropy", "softmax"): cross_entropy,
-    ("squared_error", "softmax"): brier_score,
-    ("squared_error", "identity"): squared_error,
+SAFE_EXPONENT = 60.0
+"""Sums of exponentials from ``exp(-60)`` to ``exp(60)`` are as exact as those of shifted logits."""
+
+
+def _quick_cross_entropy(
+    z: Matrix, slope: Matrix, workspace: Workspace
+) -> Callable[[Matrix], float]:
+    """Return `_cross_entropy` where all examples count alike and only the mean is wanted.
+
+    Small networks spend more time in their loss than in their layers; sums by
+    products with ones are the quickest that NumPy has, and logits are shifted
+    only where their exponentials would be too large or too small.
+    """
+    batch = workspace.batch
+    total, logarithm = workspace.array(batch), workspace.array(batch)
+    scale = workspace.scalar(1 / batch)
+    by_class, by_example = workspace.array(len(z)) + 1, workspace.array(batch) + 1
+
+    def fill(exponent: Matrix) -> None:
+        np.exp(exponent, out=slope)
+        by_class.dot(slope, out=total)
+        np.log(total, out=logarithm)
+
+    def quick(t: Matrix) -> float:
+        chosen = np.vdot(z, t)
+        fill(z)
+        if not logarithm.dot(logarithm) < SAFE_EXPONENT**2:
+            np.subtract(z, np.maximum.reduce(z, axis=0, out=total), out=slope)
+            chosen = np.vdot(slope, t)
+            fill(slope)
+        np.reciprocal(total, out=total)
+        np.multiply(slope, total, out=slope)
+        np.subtract(slope, t, out=slope)
+        np.multiply(slope, scale, out=slope)
+        return (float(by_example.dot(logarithm)) - float(chosen)) / batch
+
+    return quick
+
+
+def _brier(
+    _settings: spec.SquaredError, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Matrix, Fill]:
+    """``(p - t)**2`` at every class (Brier 1950; the mean keeps it a squared error).
+
+    The slope is ``p * (d - sum(p * d))`` with ``d = 2 (p - t)``: d through the softmax's Jacobian.
+    """
+    p, d, values = (workspace.array(*z.shape) for _ in range(3))
+    softmax, total = _Softmax(z, p, workspace), workspace.array(workspace.batch)
+
+    def fill(t: Matrix) -> None:
+        softmax.fill(t)
+        np.subtract(p, t, out=d)
+        np.multiply(d, d, out=values)
+        np.add(d, d, out=d)
+        np.multiply(p, d, out=slope)
+        np.add.reduce(slope, axis=0, out=total)
+        np.subtract(d, total, out=d)
+        np.multiply(p, d, out=slope)
+
+    return values, fill
+
+
+def _focal(
+    settings: spec.Focal, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Vector, Fill]:
+    """``-(1 - p[class])**gamma * log(p[class])`` (Lin et al. 2017, equation 4), after a softmax.
+
+    The slope is ``(gamma r**(gamma - 1) q log(q) - r**gamma) (t - p)``, q = p[class], r = 1 - q.
+    """
+    gamma, p, values = settings.gamma, workspace.array(*z.shape), workspace.array(workspace.batch)
+    softmax = _Softmax(z, p, workspace)
+
+    def fill(t: Matrix) -> None:
+        log_q = softmax.fill(t)
+        q = np.exp(log_q)
+        rest = np.maximum(1 - q, np.finfo(q.dtype).tiny)
+        np.multiply(-(rest**gamma), log_q, out=values)
+        np.subtract(t, p, out=slope)
+        np.multiply(slope, gamma * rest ** (gamma - 1) * q * log_q - rest**gamma, out=slope)
+
+    return values, fill
+
+
+def _hinge(
+    _settings: spec.Hinge, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Vector, Fill]:
+    """``max(0, 1 + max(z[other]) - z[class])`` (Crammer & Singer 2001)."""
+    values, far = workspace.array(workspace.batch), np.finfo(workspace.dtype).max / 4
+
+    def fill(t: Matrix) -> None:
+        others = z - far * t
+        best = others.max(axis=0)
+        np.add(1 + best, -np.add.reduce(z * t, axis=0), out=values)
+        np.maximum(values, 0, out=values)
+        np.subtract(others == best, t, out=slope)
+        np.multiply(slope, values > 0, out=slope)
+
+    return values, fill
+
+
+def _binary_cross_entropy(
+    _settings: spec.BinaryCrossEntropy, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Matrix, Fill]:
+    """``log(1 + exp(z)) - t z``: cross-entropy after a sigmoid; the slope is ``sigmoid(z) - t``."""
+    values, half = workspace.array(*z.shape), workspace.scalar(0.5)
+
+    def fill(t: Matrix) -> None:
+        np.log1p(np.exp(-np.abs(z)), out=values)
+        np.add(values, np.maximum(z, 0) - t * z, out=values)
+        logistic(z, half, slope)
+        np.subtract(slope, t, out=slope)
+
+    return values, fill
+
+
+def _squared_error(
+    _settings: spec.SquaredError, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Matrix, Fill]:
+    """``(y - t)**2``, without a factor of one half."""
+    values = workspace.array(*z.shape)
+
+    def fill(t: Matrix) -> None:
+        np.subtract(z, t, out=slope)
+        np.multiply(slope, slope, out=values)
+        np.add(slope, slope, out=slope)
+
+    return values, fill
+
+
+def _absolute_error(
+    _settings: spec.AbsoluteError, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Matrix, Fill]:
+    """``|y - t|``; the slope at 0 is taken as 0."""
+    values = workspace.array(*z.shape)
+
+    def fill(t: Matrix) -> None:
+        np.subtract(z, t, out=slope)
+        np.abs(slope, out=values)
+        np.sign(slope, out=slope)
+
+    return values, fill
+
+
+def _huber(
+    settings: spec.Huber, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Matrix, Fill]:
+    """``e**2 / 2`` up to delta, ``delta (|e| - delta / 2)`` beyond (Huber 1964): ``c (e - c / 2)``.
+
+    The slope c is ``e = y - t`` cut off at delta.
+    """
+    values = workspace.array(*z.shape)
+
+    def fill(t: Matrix) -> None:
+        e = z - t
+        np.clip(e, -settings.delta, settings.delta, out=slope)
+        np.multiply(slope, e - slope / 2, out=values)
+
+    return values, fill
+
+
+def _log_cosh(
+    _settings: spec.LogCosh, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Matrix, Fill]:
+    """``log(cosh(e))`` with ``e = y - t``, computed as ``|e| + log(1 + exp(-2 |e|)) - log(2)``."""
+    values = workspace.array(*z.shape)
+
+    def fill(t: Matrix) -> None:
+        e = z - t
+        size = np.abs(e)
+        np.log1p(np.exp(-2 * size), out=values)
+        np.add(values, size - math.log(2), out=values)
+        np.tanh(e, out=slope)
+
+    return values, fill
+
+
+def _quantile(
+    settings: spec.Quantile, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Matrix, Fill]:
+    """``q (t - y)`` where y is too small, ``(1 - q) (y - t)`` where it is too large.
+
+    Koenker & Bassett (1978).
+    """
+    values = workspace.array(*z.shape)
+
+    def fill(t: Matrix) -> None:
+        e = z - t
+        np.subtract(e > 0, settings.quantile, out=slope)
+        np.multiply(slope, e, out=values)
+
+    return values, fill
+
+
+def _poisson(
+    _settings: spec.Poisson, z: Matrix, slope: Matrix, workspace: Workspace
+) -> tuple[Matrix, Fill]:
+    """``exp(z) - t z``: minus the log-likelihood of a count t of mean exp(z), but for log(t!)."""
+    values = workspace.array(*z.shape)
+
+    def fill(t: Matrix) -> None:
+        np.exp(z, out=slope)
+        np.subtract(slope, t * z, out=values)
+        np.subtract(slope, t, out=slope)
+
+    return values, fill
+
+
+_FILLS: dict[type[spec.Spec], Callable[[Any, Matrix, Matrix, Workspace], tuple[Tensor, Fill]]] = {
+    spec.CrossEntropy: _cross_entropy,
+    spec.BinaryCrossEntropy: _binary_cross_entropy,
+    spec.Focal: _focal,
+    spec.Hinge: _hinge,
+    spec.SquaredError: _squared_error,
+    spec.AbsoluteError: _absolute_error,
+    spec.Huber: _huber,
+    spec.LogCosh: _log_cosh,
+    spec.Quantile: _quantile,
+    spec.Poisson: _poisson,
 }

@@ -6,20 +6,29 @@ wants; `Model` puts what was fitted on the way around the trained network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from engine.arrays import Labels, Matrix
-from engine.data.preprocessing import ClassEncoder, FeatureEncoder, TargetScaler
+from engine import spec
+from engine.arrays import Labels, Matrix, Vector
+from engine.data.batches import Examples
+from engine.data.preprocessing import (
+    ClassEncoder,
+    FeatureEncoder,
+    TargetScaler,
+    coded_levels,
+    input_shape,
+    present,
+)
 from engine.data.splits import split
 from engine.data.table import InputColumn, Table
 from engine.metrics import classification_metrics, regression_metrics
-from engine.network import Network
+from engine.network import Architecture, Inputs, Network, uses_embedding
 from engine.spec import ResolvedSpec
-from engine.training import Examples, TrainingData
+from engine.training import TrainingData, architecture_of
 
 SPLIT_STREAM = 1
 """The split draws from its own stream of the seed, beside that of the training run."""
@@ -34,47 +43,105 @@ class Prepared:
     data : TrainingData
     features : FeatureEncoder
     target : ClassEncoder or TargetScaler
+    architecture : Architecture
+        Of the network for it.
     """
 
     data: TrainingData
     features: FeatureEncoder
     target: ClassEncoder | TargetScaler
-
-    @property
-    def inputs(self) -> int:
-        """How many numbers the network sees of a row."""
-        return self.features.width
-
-    @property
-    def outputs(self) -> int:
-        """How many numbers the network answers."""
-        return len(_outputs(self.target))
+    architecture: Architecture
 
 
-def prepare(table: Table, spec: ResolvedSpec) -> Prepared:
+def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = None) -> Prepared:
     """Split the rows, fit the preprocessing on the training part, and apply it.
 
     Parameters
     ----------
     table : Table
-        The dataset's columns named in ``spec``.
-    spec : ResolvedSpec
+        The dataset's columns named in ``settings``.
+    settings : ResolvedSpec
+    validation : Table, optional
+        Rows to validate on instead of a part of ``table``.
     """
-    dtype = np.dtype(spec.precision)
-    classes = ClassEncoder.fit(table, spec.targets[0]) if spec.task == "classification" else None
+    classes = None
+    if settings.task == "classification":
+        classes = ClassEncoder.fit(table, settings.targets[0])
+    training = table
+    if validation is None:
+        training, validation = _split(table, settings, classes)
+    coded = uses_embedding(settings.network)
+    features = FeatureEncoder.fit(training, settings.features, coded=coded)
+    scales = not isinstance(settings.loss, spec.Poisson)
+    target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
+    encode = _Encode(settings, features, target)
+    data = TrainingData(
+        encode(training, encode.row_weights(training)),
+        encode(validation, None) if validation is not None else None,
+        _measure(target),
+    )
+    return Prepared(data, features, target, architecture_for(settings, features, target))
+
+
+def _split(
+    table: Table, settings: ResolvedSpec, classes: ClassEncoder | None
+) -> tuple[Table, Table | None]:
     labels = classes.transform(table) if classes else None
-    rng = np.random.default_rng([spec.seed, SPLIT_STREAM])
-    training_rows, validation_rows = split(table.rows, spec.validation.fraction, rng, labels)
-    training = table.take(training_rows)
-    features = FeatureEncoder.fit(training, spec.features)
-    target = classes or TargetScaler.fit(training, spec.targets)
+    rng = np.random.default_rng([settings.seed, SPLIT_STREAM])
+    training, validation = split(table.rows, settings.validation.fraction, rng, labels)
+    return table.take(training), table.take(validation) if len(validation) else None
 
-    def examples(part: Table) -> Examples:
-        return Examples(features.transform(part, dtype), _encode(target, part, dtype))
 
-    validation = examples(table.take(validation_rows)) if len(validation_rows) else None
-    data = TrainingData(examples(training), validation, _measure(target))
-    return Prepared(data, features, target)
+def architecture_for(
+    settings: ResolvedSpec, features: FeatureEncoder, target: ClassEncoder | TargetScaler
+) -> Architecture:
+    """Return what the network is for these columns."""
+    shape = input_shape(features.inputs, coded=features.coded)
+    levels = coded_levels(features.inputs) if features.coded else {}
+    return architecture_of(settings, Inputs(shape, levels), _outputs(settings, target))
+
+
+def _outputs(settings: ResolvedSpec, target: ClassEncoder | TargetScaler) -> int:
+    if isinstance(target, TargetScaler):
+        return len(target.targets)
+    return 1 if isinstance(settings.loss, spec.BinaryCrossEntropy) else len(target.classes)
+
+
+@dataclass(frozen=True)
+class _Encode:
+    """Tables to examples."""
+
+    settings: ResolvedSpec
+    features: FeatureEncoder
+    target: ClassEncoder | TargetScaler
+
+    def __call__(self, table: Table, weights: Vector | None) -> Examples:
+        dtype = np.dtype(self.settings.precision)
+        x, target = self.features.transform(table, dtype), self.target
+        outputs = _outputs(self.settings, target)
+        if isinstance(target, TargetScaler):
+            return Examples(x, target.transform(table, dtype), outputs, weights=weights)
+        smoothing = getattr(self.settings.loss, "label_smoothing", 0.0)
+        return Examples(x, target.transform(table), outputs, smoothing, weights)
+
+    def row_weights(self, table: Table) -> Vector | None:
+        """Return how much each row counts, mean 1, or None where all count alike."""
+        by_class, column = self.settings.class_weights, self.settings.sample_weight
+        if by_class is None and column is None:
+            return None
+        weights = np.ones(table.rows)
+        if column is not None:
+            weights *= present(table.column(column)).values
+        if by_class is not None and isinstance(self.target, ClassEncoder):
+            labels = self.target.transform(table)
+            weights *= self._class_weights(by_class, labels)[labels]
+        return np.asarray(weights / weights.mean(), dtype=self.settings.precision)
+
+    def _class_weights(self, by_class: spec.ClassWeights, labels: Labels) -> Vector:
+        classes = self.target.classes if isinstance(self.target, ClassEncoder) else ()
+        if by_class == "balanced":
+            return len(labels) / np.maximum(np.bincount(labels, minlength=len(classes)), 1)
+        return np.array([by_class.get(str(name), 1.0) for name in classes])
 
 
 def _measure(target: ClassEncoder | TargetScaler) -> Callable[[Matrix, Any], dict[str, float]]:
@@ -84,32 +151,20 @@ def _measure(target: ClassEncoder | TargetScaler) -> Callable[[Matrix, Any], dic
     return lambda y, t: regression_metrics(target.invert(y), target.invert(t))
 
 
-def _encode(
-    target: ClassEncoder | TargetScaler, table: Table, dtype: np.dtype[Any]
-) -> Matrix | Labels:
-    if isinstance(target, ClassEncoder):
-        return target.transform(table)
-    return target.transform(table, dtype)
-
-
-def _outputs(target: ClassEncoder | TargetScaler) -> Sequence[Any]:
-    return target.classes if isinstance(target, ClassEncoder) else target.targets
-
-
 @dataclass(frozen=True)
 class Model:
     """What predicts: fitted preprocessing and a trained network.
 
     Parameters
     ----------
-    spec : ResolvedSpec
+    settings : ResolvedSpec
         What the network was trained by.
     features : FeatureEncoder
     target : ClassEncoder or TargetScaler
     network : Network
     """
 
-    spec: ResolvedSpec
+    settings: ResolvedSpec
     features: FeatureEncoder
     target: ClassEncoder | TargetScaler
     network: Network
@@ -122,12 +177,16 @@ class Model:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The columns that are predicted."""
-        return tuple(self.spec.targets)
+        return tuple(self.settings.targets)
 
     @property
     def classes(self) -> tuple[Any, ...] | None:
         """The classes in the order of the probabilities; None for regression."""
         return self.target.classes if isinstance(self.target, ClassEncoder) else None
+
+    def output(self, name: Any) -> int:
+        """Return the position of a class, or of a target; raises `SchemaError` where it is none."""
+        return ClassEncoder("output", self.classes or self.outputs).label(name)
 
     def predict(self, table: Table) -> Matrix:
         """Predict every row.
@@ -142,7 +201,7 @@ class Model:
         SchemaError
             A column is absent, of another type, or holds what cannot be predicted from.
         """
-        y = self.network.predict(self.features.transform(table, self.network.parameters.dtype))
+        y = self.network.predict(self.features.transform(table, self.network.numbers.dtype))
         return y if isinstance(self.target, ClassEncoder) else self.target.invert(y)
 
     def evaluate(self, table: Table) -> dict[str, float]:

@@ -3,34 +3,140 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from engine import spec
-from engine.activations import ACTIVATIONS, softmax
-from engine.arrays import Backward, Matrix, Vector, Workspace, aligned_zeros
-from engine.initializers import initialize
+from engine.activations import softmax
+from engine.arrays import Matrix, Shape, Tensor, Vector, aligned_zeros
+from engine.errors import SpecError
 from engine.layers.activation import Activation
+from engine.layers.convolution import Conv2d, Pool2d, Reshape
 from engine.layers.dense import Dense
 from engine.layers.dropout import Dropout
-from engine.losses import Output
+from engine.layers.embedding import Embedding
+from engine.layers.layer import Layer
+from engine.layers.normalization import BatchNorm, LayerNorm
+from engine.layers.residual import Residual
+from engine.wires import Bound, Wire, Workspace
 
-ROWS_AT_ONCE = 8
-"""How many rows of a prediction are in a pass."""
+Output = Literal["softmax", "sigmoid", "exp", "identity"]
+"""What becomes of the logits in a prediction."""
 
-Shape = tuple[int, ...]
-Tensors = Mapping[str, Matrix | Vector]
+ROWS_AT_ONCE = 256
+BLOCK_BYTES = 2**20
+"""Rows of a prediction go through so many at a time, and no more than stay in cache."""
 
 
-class Layer(Protocol):
-    """What a network asks of a layer."""
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is fed.
 
-    def forward(self, x: Matrix, workspace: Workspace) -> tuple[Matrix, Backward]:
-        """Return the output for a batch, and the way back."""
+    Parameters
+    ----------
+    shape : Shape
+        Of one example.
+    levels : mapping of int to int
+        The inputs that are codes of a category, for an embedding, and how many levels each has.
+    """
+
+    shape: Shape
+    levels: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def units(self) -> int:
+        """How many numbers one example has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a network is, without its numbers.
+
+    Parameters
+    ----------
+    hidden : spec.NetworkSpec
+    inputs : Inputs
+    outputs : int
+        Numbers that are answered.
+    output : Output
+    """
+
+    hidden: spec.NetworkSpec
+    inputs: Inputs
+    outputs: int
+    output: Output
+
+    @property
+    def answers(self) -> int:
+        """How many numbers a prediction has: a sigmoid's one becomes those of two classes."""
+        return 2 if self.output == "sigmoid" else self.outputs
+
+    def layers(self) -> dict[str, Layer]:
+        """Return new layers by name, first to last, without memory.
+
+        Raises
+        ------
+        SpecError
+            A layer cannot take what the one before it gives.
+        """
+        layers = dict(_layers(self.hidden.layers, self.inputs.shape, "layers", self.inputs.levels))
+        shape = _last_shape(layers, self.inputs.shape)
+        last = spec.DenseLayer(units=self.outputs, activation="identity")
+        return {**layers, f"layers.{len(self.hidden.layers)}": Dense(last, shape)}
+
+    def parameter_count(self) -> int:
+        """Count the weights and biases, without making them."""
+        shapes = (layer.parameter_shapes for _, layer in _walk(self.layers()))
+        return sum(math.prod(shape) for by_name in shapes for shape in by_name.values())
+
+    def build(self, dtype: DTypeLike) -> Network:
+        """Return a network whose numbers are all 0."""
+        layers = self.layers()
+        learnt = _Cutter(_walk(layers), "parameter_shapes")
+        kept = _Cutter(_walk(layers), "statistic_shapes")
+        numbers = aligned_zeros(learnt.size + kept.size, dtype)
+        gradient = aligned_zeros(learnt.size, dtype)
+        values, gradients = learnt.cut(numbers[: learnt.size]), learnt.cut(gradient)
+        statistics = kept.cut(numbers[learnt.size :])
+        for name, layer in _walk(layers):
+            layer.parameters, layer.gradients = values[name], gradients[name]
+            layer.statistics = statistics[name]
+        return Network(self, numbers, gradient, layers)
+
+
+class _Cutter:
+    """Cuts a flat vector into the tensors of all layers, without copying."""
+
+    def __init__(self, layers: Iterator[tuple[str, Layer]], which: str) -> None:
+        self.shapes: dict[str, dict[str, Shape]] = {
+            name: getattr(layer, which) for name, layer in layers
+        }
+        self.size = sum(math.prod(s) for shapes in self.shapes.values() for s in shapes.values())
+
+    def cut(self, vector: Vector) -> dict[str, dict[str, Tensor]]:
+        start = 0
+        cut: dict[str, dict[str, Tensor]] = {}
+        for layer, shapes in self.shapes.items():
+            cut[layer] = {}
+            for name, shape in shapes.items():
+                stop = start + math.prod(shape)
+                cut[layer][name] = vector[start:stop].reshape(shape)
+                start = stop
+        return cut
+
+
+class _Passes(threading.local):
+    """What a thread has bound a network to for predictions, by the number of rows."""
+
+    def __init__(self) -> None:
+        self.by_rows: dict[int, Pass] = {}
 
 
 @dataclass(frozen=True)
@@ -39,155 +145,249 @@ class Network:
 
     Parameters
     ----------
-    hidden : spec.NetworkSpec
-    inputs, outputs : int
-        Numbers in a row, and numbers that are answered.
-    output : Output
-        What becomes of the logits in a prediction.
-    parameters, gradient : Vector of shape (n_parameters,)
+    architecture : Architecture
+    numbers : Vector
+        The parameters, and behind them the statistics that some layers keep.
+    gradient : Vector of shape (n_parameters,)
         The layers hold views into both.
-    layers : tuple of Layer
+    layers : dict of str to Layer
+        By name, first to last.
     """
 
-    hidden: spec.NetworkSpec
-    inputs: int
-    outputs: int
-    output: Output
-    parameters: Vector
+    architecture: Architecture
+    numbers: Vector
     gradient: Vector
-    layers: tuple[Layer, ...]
+    layers: Mapping[str, Layer]
+    _passes: _Passes = field(default_factory=_Passes, repr=False)
 
-    def forward(self, x: Matrix, workspace: Workspace) -> tuple[Matrix, Callable[[Matrix], None]]:
-        """Return the logits of a batch, and the function that fills the gradient.
+    @property
+    def parameters(self) -> Vector:
+        """The weights and biases."""
+        return self.numbers[: self.gradient.size]
 
-        Backpropagation proper: the gradient at the logits is handed from the
-        last layer to the first, each of which reuses what the layer above it
-        worked out and leaves its own parameters' part in `gradient`.
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Draw the first weights, each layer's as suits its activation."""
+        for _, layer in _walk(self.layers):
+            layer.initialize(rng)
+
+    def bind(self, workspace: Workspace, *, to_input: bool = False) -> Pass:
+        """Bind all layers to a batch size.
 
         Parameters
         ----------
-        x : Matrix of shape (batch, inputs)
         workspace : Workspace
-            Rewound; it holds the pass until it is rewound again.
+        to_input : bool
+            Whether the gradient is wanted at the input as well.
         """
-        ways_back: list[Backward] = []
-        for layer in self.layers:
-            x, backward = layer.forward(x, workspace)
-            ways_back.append(backward)
+        units = self.architecture.inputs.units
+        wire = source = workspace.wire(units, learns=to_input, moves=True)
+        bound = {}
+        for name, layer in self.layers.items():
+            bound[name] = layer.bind(wire, workspace)
+            wire = bound[name].output
+        return Pass(source, wire, bound)
 
-        def fill_gradient(dy: Matrix | None) -> None:
-            for backward in reversed(ways_back):
-                if dy is None:
-                    return
-                dy = backward(dy)
+    def predict(self, rows: Matrix) -> Matrix:
+        """Return probabilities, or values, of shape (rows, outputs); safe in many threads.
 
-        return x, fill_gradient
+        Rows go through in blocks of powers of two, so that a thread is bound to
+        few sizes, whatever it is asked for.
 
-    def predict(self, x: Matrix) -> Matrix:
-        """Return probabilities, or values, of shape (batch, outputs); safe in many threads.
-
-        Every pass has `ROWS_AT_ONCE` rows, the last one filled up with what is
-        left over: BLAS chooses a kernel by the shape, and each sums in an order
-        of its own, so that a row's last bits would depend on the rows beside it.
-        More rows at once would be faster, but then kernels treat the rows of
-        one pass differently.
+        Parameters
+        ----------
+        rows : Matrix of shape (rows, inputs + 1)
+            The last column is 1.
         """
-        dtype = self.parameters.dtype
-        workspace, rows = Workspace(dtype), np.zeros((ROWS_AT_ONCE, self.inputs), dtype)
-        y = np.empty((len(x), self.outputs), dtype)
-        for start in range(0, len(x), ROWS_AT_ONCE):
-            part = x[start : start + ROWS_AT_ONCE]
-            rows[: len(part)] = part
-            workspace.rewind()
-            logits, _ = self.forward(rows, workspace)
-            answers = softmax(logits, workspace) if self.output == "softmax" else logits
-            y[start : start + len(part)] = answers[: len(part)]
-        return y
+        if len(rows) == 1:
+            return self._predict_one(rows)
+        answers = np.empty((len(rows), self.architecture.answers), dtype=self.numbers.dtype)
+        start = 0
+        while start < len(rows):
+            count = min(self._block, 1 << (len(rows) - start).bit_length() - 1)
+            predict = self._predict_block if count > 1 else self._predict_one
+            answers[start : start + count] = predict(rows[start : start + count])
+            start += count
+        return answers
 
-    def tensors(self) -> Tensors:
-        """Return the parameters by name, such as ``layers.0.weight``, as views."""
-        return _views(self.parameters, parameter_shapes(self.hidden, self.inputs, self.outputs))
+    def _predict_block(self, rows: Matrix) -> Matrix:
+        bound = self._bound_to(len(rows))
+        bound.forward(rows)
+        return answer(bound.logits.value, self.architecture.output).T
 
-    def with_parameters(self, parameters: Vector) -> Network:
-        """Return a network of the same shape with parameters of its own."""
-        other = build_network(
-            self.hidden, self.inputs, self.outputs, self.output, self.parameters.dtype
-        )
-        other.parameters[:] = parameters
+    def _predict_one(self, row: Matrix) -> Matrix:
+        """Predict one row, as two.
+
+        Alone it would take another BLAS kernel than the same row in a block, and
+        differ in its last bits.
+        """
+        bound = self._bound_to(1)
+        np.copyto(bound.source.full, row.T)
+        bound.run()
+        return answer(bound.logits.value[:, 0], self.architecture.output)[None]
+
+    @cached_property
+    def _block(self) -> int:
+        """How many rows go through at a time, a power of two."""
+        widest = max(layer.units for layer in self.layers.values())
+        rows = BLOCK_BYTES // (widest * self.numbers.itemsize)
+        return min(ROWS_AT_ONCE, 1 << max(rows, 2).bit_length() - 1)
+
+    def _bound_to(self, count: int) -> Pass:
+        """Return what this thread bound to so many rows, now or before."""
+        passes = self._passes.by_rows
+        if count not in passes:
+            passes[count] = self.bind(Workspace(self.numbers.dtype, max(count, 2), shares=True))
+        return passes[count]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all numbers by name, such as ``layers.0.weight``, as views."""
+        return {
+            f"{name}.{kind}": tensor
+            for name, layer in _walk(self.layers)
+            for kind, tensor in layer.tensors().items()
+        }
+
+    def decayed(self) -> Vector:
+        """Return 1 for every parameter that weight decay shrinks, and 0 for biases and the like."""
+        other = self.architecture.build(self.numbers.dtype)
+        for _, layer in _walk(other.layers):
+            for kind, tensor in layer.tensors().items():
+                tensor.fill(0 if kind in layer.plain else 1)
+        return other.parameters
+
+    def with_numbers(self, numbers: Vector) -> Network:
+        """Return a network of the same architecture with numbers of its own."""
+        other = self.architecture.build(self.numbers.dtype)
+        other.numbers[:] = numbers
         return other
 
-    def frozen(self) -> Network:
-        """Return the network without a gradient, and with parameters that cannot be written."""
-        self.parameters.flags.writeable = False
-        return replace(self, gradient=self.gradient[:0])
+
+class Pass:
+    """A network that was bound to a batch size.
+
+    Parameters
+    ----------
+    source, logits : Wire
+        The first and the last.
+    layers : dict of str to Bound
+        By name, first to last.
+    """
+
+    def __init__(self, source: Wire, logits: Wire, layers: Mapping[str, Bound]) -> None:
+        self.source, self.logits, self.layers = source, logits, layers
+        self._forward = [layer.forward for layer in layers.values()]
+        self._backward = [layer.backward for layer in reversed(list(layers.values()))]
+
+    def forward(self, rows: Matrix) -> None:
+        """Fill the logits for ``rows`` of shape (batch, inputs + 1), the last column 1."""
+        self.source.full = rows.T
+        self.run()
+
+    def run(self) -> None:
+        """Fill the logits for what the source shows."""
+        for forward in self._forward:
+            forward()
+
+    def backward(self) -> None:
+        """Fill the network's gradient from that at the logits.
+
+        Backpropagation proper: each layer, last to first, is handed the
+        gradient at its outputs, fills its parameters' part, and hands on the
+        gradient at its inputs, which all layers below reuse.
+        """
+        for backward in self._backward:
+            backward()
 
 
-def parameter_shapes(network: spec.NetworkSpec, inputs: int, outputs: int) -> dict[str, Shape]:
-    """Return the shape of every weight and bias by name, first layer to last."""
-    shapes: dict[str, Shape] = {}
-    width = inputs
-    for position, layer in enumerate(_all_layers(network, outputs)):
-        if isinstance(layer, spec.DenseLayer):
-            shapes[f"layers.{position}.weight"] = (width, layer.units)
-            if layer.bias:
-                shapes[f"layers.{position}.bias"] = (layer.units,)
-            width = layer.units
-    return shapes
+def uses_embedding(hidden: spec.NetworkSpec) -> bool:
+    """Whether categories are to stay codes."""
+    return bool(hidden.layers) and isinstance(hidden.layers[0], spec.EmbeddingLayer)
 
 
-def parameter_count(network: spec.NetworkSpec, *, inputs: int, outputs: int) -> int:
-    """Count the weights and biases, without making them."""
-    return sum(map(math.prod, parameter_shapes(network, inputs, outputs).values()))
+def answer(logits: Matrix, output: Output) -> Matrix:
+    """Return what a prediction makes of logits; shape (outputs, batch), or (outputs,), both.
+
+    The sigmoid of one logit becomes the probabilities of two classes.
+    """
+    if output == "softmax":
+        return softmax(logits)
+    if output == "sigmoid":
+        second = 0.5 * np.tanh(0.5 * logits) + 0.5
+        return np.concatenate([1 - second, second])
+    return np.exp(logits) if output == "exp" else logits.copy()
 
 
-def build_network(
-    network: spec.NetworkSpec, inputs: int, outputs: int, output: Output, dtype: DTypeLike
-) -> Network:
-    """Return a network whose parameters are all zero."""
-    shapes = parameter_shapes(network, inputs, outputs)
-    size = sum(map(math.prod, shapes.values()))
-    parameters, gradient = aligned_zeros(size, dtype), aligned_zeros(size, dtype)
-    values, gradients = _views(parameters, shapes), _views(gradient, shapes)
-    layers: list[Layer] = []
-    learns_below = False
-    for position, layer in enumerate(_all_layers(network, outputs)):
-        if isinstance(layer, spec.DenseLayer):
-            weight, bias = f"layers.{position}.weight", f"layers.{position}.bias"
-            layers.append(
-                Dense(
-                    values[weight],
-                    gradients[weight],
-                    values.get(bias),
-                    gradients.get(bias),
-                    learns_below,
-                )
-            )
-            learns_below = True
-        if isinstance(layer, spec.DropoutLayer):
-            layers.append(Dropout(layer.rate))
-        elif layer.activation != "identity":
-            layers.append(Activation(ACTIVATIONS[layer.activation]))
-    return Network(network, inputs, outputs, output, parameters, gradient, tuple(layers))
+def _walk(layers: Mapping[str, Layer]) -> Iterator[tuple[str, Layer]]:
+    """Yield every layer, also those within a block, with its name."""
+    for name, layer in layers.items():
+        yield name, layer
+        if isinstance(layer, Residual):
+            yield from _walk(layer.block)
 
 
-def initialize_network(network: Network, rng: np.random.Generator) -> None:
-    """Draw the weights, each layer's as suits its activation; biases are zero."""
-    tensors = network.tensors()
-    for position, layer in enumerate(_all_layers(network.hidden, network.outputs)):
-        if isinstance(layer, spec.DenseLayer):
-            initialize(tensors[f"layers.{position}.weight"], layer.activation, rng)
+def _last_shape(layers: Mapping[str, Layer], shape: Shape) -> Shape:
+    return list(layers.values())[-1].output_shape if layers else shape
 
 
-def _all_layers(network: spec.NetworkSpec, outputs: int) -> list[spec.Layer]:
-    """Return the hidden layers and the output layer, whose logits the loss takes as they are."""
-    return [*network.layers, spec.DenseLayer(units=outputs, activation="identity")]
+def _layers(
+    settings: Sequence[spec.Layer], shape: Shape, where: str, levels: Mapping[int, int]
+) -> Iterator[tuple[str, Layer]]:
+    """Make layers, each for the shape that the one before it gives."""
+    for position, layer in enumerate(settings):
+        name = f"{where}.{position}"
+        path = f"/network/{name.replace('.', '/')}"
+        made = _layer(layer, shape, name, path, levels if position == 0 else {})
+        if min(made.output_shape) < 1:
+            raise SpecError(path, f"nothing is left of an image of {_words(shape)}")
+        yield name, made
+        shape = made.output_shape
+        if isinstance(layer, spec.DenseLayer | spec.Conv2dLayer) and layer.activation != "identity":
+            yield f"{name}.activation", Activation(layer.activation, shape, within=True)
 
 
-def _views(vector: Vector, shapes: Mapping[str, Shape]) -> Tensors:
-    """Cut a flat vector into tensors, without copying."""
-    views, start = {}, 0
-    for name, shape in shapes.items():
-        stop = start + math.prod(shape)
-        views[name] = vector[start:stop].reshape(shape)
-        start = stop
-    return views
+def _layer(
+    layer: spec.Layer, shape: Shape, name: str, path: str, levels: Mapping[int, int]
+) -> Layer:
+    if isinstance(layer, spec.EmbeddingLayer):
+        if not levels:
+            reason = "an embedding is the first layer, over features of which one is a category"
+            raise SpecError(path, reason)
+        return Embedding(layer, shape, levels)
+    if isinstance(layer, spec.ReshapeLayer):
+        if math.prod(layer.shape) != math.prod(shape):
+            had = f"{math.prod(shape):,} numbers come in"
+            raise SpecError(f"{path}/shape", f"{_words(layer.shape)} is not {had}")
+        return Reshape(shape, tuple(layer.shape))
+    if isinstance(layer, spec.ResidualLayer):
+        block = dict(_layers(layer.layers, shape, f"{name}.layers", {}))
+        if _last_shape(block, shape) != shape:
+            gives = f"{_words(_last_shape(block, shape))}, but takes {_words(shape)}"
+            raise SpecError(path, f"the block gives {gives}; both must be the same")
+        return Residual(block)
+    if isinstance(layer, _IMAGE_LAYERS):
+        if len(shape) != 3:
+            advice = "put a `reshape` layer before it, or train on a tensor column"
+            raise SpecError(path, f"it needs an image, but {_words(shape)} comes in; {advice}")
+        return Conv2d(layer, shape) if isinstance(layer, spec.Conv2dLayer) else Pool2d(layer, shape)
+    return _flat_layer(layer, shape)
+
+
+_IMAGE_LAYERS = (spec.Conv2dLayer, spec.MaxPool2dLayer, spec.AveragePool2dLayer)
+
+
+def _flat_layer(layer: spec.Layer, shape: Shape) -> Layer:
+    if isinstance(layer, spec.DenseLayer):
+        return Dense(layer, shape)
+    if isinstance(layer, spec.ActivationLayer):
+        return Activation(layer.activation, shape)
+    if isinstance(layer, spec.DropoutLayer):
+        return Dropout(layer, shape)
+    if isinstance(layer, spec.BatchNormLayer):
+        return BatchNorm(layer, shape)
+    if isinstance(layer, spec.LayerNormLayer):
+        return LayerNorm(layer, shape)
+    return Reshape(shape, (math.prod(shape),))
+
+
+def _words(shape: Shape | list[int]) -> str:
+    return "×".join(map(str, shape))

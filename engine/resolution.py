@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from engine import spec
+from engine.data.preprocessing import coded_levels, input_shape
 from engine.data.profiling import ColumnProfile
-from engine.data.table import NUMERIC, nearest
+from engine.data.table import NUMERIC, InputColumn, nearest
 from engine.errors import SpecError
-from engine.network import parameter_count
+from engine.network import Architecture, Inputs, uses_embedding
 from engine.spec import (
     DenseLayer,
-    LossName,
     NetworkSpec,
     ResolvedSpec,
     Task,
@@ -29,13 +30,13 @@ AUTO_NETWORK = NetworkSpec(layers=[DenseLayer(units=128), DenseLayer(units=128)]
 
 
 def resolve(
-    spec: TrainingSpec, columns: Sequence[ColumnProfile], rows: int, parameter_budget: int
+    asked: TrainingSpec, columns: Sequence[ColumnProfile], rows: int, parameter_budget: int
 ) -> ResolvedSpec:
-    """Return ``spec`` with everything decided.
+    """Return ``asked`` with everything decided.
 
     Parameters
     ----------
-    spec : TrainingSpec
+    asked : TrainingSpec
     columns : sequence of ColumnProfile
         Of the dataset.
     rows : int
@@ -49,50 +50,53 @@ def resolve(
         The spec and the dataset do not fit; the path points into the spec.
     """
     profile = {column.name: column for column in columns}
-    targets = _targets(spec, profile)
-    features = _features(spec, profile)
-    task = spec.task or _infer_task(targets)
+    targets = _targets(asked, profile)
+    features = _features(asked, profile)
+    task = asked.task or _infer_task(targets)
     _check_targets(task, targets)
-    network = AUTO_NETWORK if spec.network == "auto" else spec.network
-    outputs = targets[0].distinct or 1 if task == "classification" else len(targets)
-    _check_budget(network, features, outputs, parameter_budget)
+    loss = _loss(asked, task, targets)
+    network = AUTO_NETWORK if asked.network == "auto" else asked.network
+    _check_weights(asked, profile, targets, task)
+    _check_budget(network, features, _outputs(task, loss, targets), parameter_budget)
     decided = {
         "features": [column.name for column in features],
         "task": task,
         "network": network,
-        "loss": _loss(spec, task),
-        "validation": _validation(spec, rows),
+        "loss": loss,
+        "training": _training(asked),
+        "validation": _validation(asked, rows),
     }
-    return ResolvedSpec.model_validate({**dict(spec), **decided})
+    return ResolvedSpec.model_validate({**dict(asked), **decided})
 
 
-def _targets(spec: TrainingSpec, profile: Mapping[str, ColumnProfile]) -> list[ColumnProfile]:
-    several = not isinstance(spec.target, str)
-    for position, name in enumerate(spec.targets):
+def _targets(asked: TrainingSpec, profile: Mapping[str, ColumnProfile]) -> list[ColumnProfile]:
+    several = not isinstance(asked.target, str)
+    for position, name in enumerate(asked.targets):
         path = f"/target/{position}" if several else "/target"
         if name not in profile:
             raise SpecError(path, _no_column(name, profile))
-        if spec.targets.count(name) > 1:
+        if asked.targets.count(name) > 1:
             raise SpecError(path, f"{name!r} is given twice")
         _check_present(path, profile[name])
-    return [profile[name] for name in spec.targets]
+    return [profile[name] for name in asked.targets]
 
 
 def _no_column(name: str, profile: Mapping[str, ColumnProfile]) -> str:
     return f"the dataset has no column {name!r}{nearest(name, profile)}"
 
 
-def _features(spec: TrainingSpec, profile: Mapping[str, ColumnProfile]) -> list[ColumnProfile]:
-    names = spec.features
+def _features(asked: TrainingSpec, profile: Mapping[str, ColumnProfile]) -> list[ColumnProfile]:
+    names = asked.features
     if names is None:
-        names = [name for name in profile if name not in spec.targets]
+        taken = {*asked.targets, asked.sample_weight}
+        names = [name for name in profile if name not in taken]
     if not names:
         raise SpecError("/features", "the dataset has no column beside the target")
     for position, name in enumerate(names):
-        path = "/features" if spec.features is None else f"/features/{position}"
+        path = "/features" if asked.features is None else f"/features/{position}"
         if name not in profile:
             raise SpecError(path, _no_column(name, profile))
-        if name in spec.targets:
+        if name in asked.targets:
             raise SpecError(path, f"{name!r} is the target; leave it out of the features")
         if names.count(name) > 1:
             raise SpecError(path, f"{name!r} is given twice")
@@ -150,38 +154,96 @@ def _check_targets(task: Task, targets: Sequence[ColumnProfile]) -> None:
         raise SpecError("/target", reason)
 
 
-def _loss(spec: TrainingSpec, task: Task) -> LossName:
-    if spec.loss is None:
-        return "cross_entropy" if task == "classification" else "squared_error"
-    if spec.loss == "cross_entropy" and task == "regression":
-        raise SpecError("/loss", "cross_entropy needs classes; squared_error is for regression")
-    return spec.loss
+def _loss(asked: TrainingSpec, task: Task, targets: Sequence[ColumnProfile]) -> spec.Loss:
+    loss = asked.loss
+    if loss is None:
+        return spec.CrossEntropy() if task == "classification" else spec.SquaredError()
+    if isinstance(loss, str):
+        loss = spec.loss_of(loss)
+    fitting = spec.CLASS_LOSSES if task == "classification" else spec.NUMBER_LOSSES
+    if not isinstance(loss, fitting):
+        known = ", ".join(kind().type for kind in fitting)
+        raise SpecError("/loss", f"{loss.type} is not for {task}; {known} are")
+    if isinstance(loss, spec.BinaryCrossEntropy) and targets[0].distinct != 2:
+        reason = f"{loss.type} needs two classes, {targets[0].name!r} has {targets[0].distinct}"
+        raise SpecError("/loss", f"{reason}; cross_entropy would do")
+    for target in targets:
+        if isinstance(loss, spec.Poisson) and isinstance(target.min, float) and target.min < 0:
+            reason = f"poisson needs counts, but {target.name!r} goes down to {target.min:g}"
+            raise SpecError("/loss", reason)
+    return loss
 
 
-def _validation(spec: TrainingSpec, rows: int) -> Validation:
-    if spec.validation is not None:
-        if spec.validation.fraction > 0 and rows < 2:
+def _outputs(task: Task, loss: spec.Loss, targets: Sequence[ColumnProfile]) -> int:
+    if task == "regression":
+        return len(targets)
+    return 1 if isinstance(loss, spec.BinaryCrossEntropy) else targets[0].distinct or 1
+
+
+def _training(asked: TrainingSpec) -> spec.TrainingRun:
+    """Give the full-batch optimizers the full batch, and refuse to give them less."""
+    run, optimizer = asked.training, asked.optimizer
+    if not isinstance(optimizer, spec.Rprop | spec.Lbfgs) or run.batch_size == "full":
+        return run
+    if "batch_size" in run.model_fields_set:
+        reason = f'{optimizer.type} needs the same rows in every step; "full" would do'
+        raise SpecError("/training/batch_size", reason)
+    return run.model_copy(update={"batch_size": "full"})
+
+
+def _check_weights(
+    asked: TrainingSpec,
+    profile: Mapping[str, ColumnProfile],
+    targets: Sequence[ColumnProfile],
+    task: Task,
+) -> None:
+    """Refuse weights of classes that are none, and of rows that are no numbers from 0 on."""
+    if asked.class_weights is not None and task == "regression":
+        raise SpecError("/class_weights", "regression has no classes; leave it out")
+    if isinstance(asked.class_weights, dict) and targets[0].top:
+        known = [str(value) for value, _ in targets[0].top]
+        for name in asked.class_weights:
+            if name not in known and len(known) == targets[0].distinct:
+                raise SpecError(
+                    "/class_weights", f"there is no class {name!r}{nearest(name, known)}"
+                )
+    if asked.sample_weight is not None:
+        _check_sample_weight(asked.sample_weight, profile)
+
+
+def _check_sample_weight(name: str, profile: Mapping[str, ColumnProfile]) -> None:
+    if name not in profile:
+        raise SpecError("/sample_weight", _no_column(name, profile))
+    column = profile[name]
+    _check_present("/sample_weight", column)
+    least = column.min if isinstance(column.min, float) else -1.0
+    if column.type not in NUMERIC or least < 0 or column.max == 0:
+        raise SpecError("/sample_weight", f"column {name!r} must hold numbers from 0 on, not all 0")
+
+
+def _validation(asked: TrainingSpec, rows: int) -> Validation:
+    if asked.validation is not None:
+        if asked.validation.fraction > 0 and rows < 2:
             raise SpecError("/validation/fraction", "one row cannot be divided; 0 would do")
-        return spec.validation
+        return asked.validation
     return Validation(fraction=0.2 if rows >= MIN_ROWS_FOR_VALIDATION else 0.0)
 
 
 def _check_budget(
     network: NetworkSpec, features: Sequence[ColumnProfile], outputs: int, budget: int
 ) -> None:
-    inputs = sum(_width(column) for column in features)
-    count = parameter_count(network, inputs=inputs, outputs=outputs)
+    columns = [_input(column) for column in features]
+    coded = uses_embedding(network)
+    levels = coded_levels(columns) if coded else {}
+    inputs = Inputs(input_shape(columns, coded=coded), levels)
+    count = Architecture(network, inputs, outputs, "identity").parameter_count()
     if count > budget:
-        shape = f"{inputs} inputs, {outputs} outputs"
+        shape = f"{inputs.units} inputs, {outputs} outputs"
         advice = f"the budget is {budget:,}; use fewer or smaller layers"
         raise SpecError("/network", f"{count:,} weights and biases ({shape}); {advice}")
 
 
-def _width(column: ColumnProfile) -> int:
-    if column.type == "category":
-        levels = column.distinct or 1
-        return 1 if levels <= 2 else levels
-    width = 1
-    for size in column.shape or []:
-        width *= size
-    return width
+def _input(column: ColumnProfile) -> InputColumn:
+    """Return what the model will know of a column, its levels without their names."""
+    levels = ("",) * (column.distinct or 1) if column.type == "category" else ()
+    return InputColumn(column.name, column.type, levels, tuple(column.shape or ()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 MAX_UNITS = 2**53
 MAX_LAYERS = 200
@@ -18,9 +18,33 @@ PARAMETER_BUDGET = 50_000_000
 """Weights and biases that one network may have, unless the caller sets another budget."""
 
 Task = Literal["classification", "regression"]
-LossName = Literal["cross_entropy", "squared_error"]
 Precision = Literal["float32", "float64"]
-Activation = Literal["identity", "sigmoid", "tanh", "relu"]
+Activation = Literal[
+    "identity",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "hard_sigmoid",
+    "hard_tanh",
+    "hard_swish",
+]
+Initializer = Literal[
+    "glorot_uniform",
+    "glorot_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_uniform",
+    "lecun_normal",
+    "orthogonal",
+    "zeros",
+]
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
 Features = Annotated[list[Name], Field(min_length=1, max_length=MAX_COLUMNS)]
@@ -43,7 +67,7 @@ class Spec(BaseModel):
 
 
 class DenseLayer(Spec):
-    """Every unit sees every output of the layer before: ``activation(x @ weight + bias)``."""
+    """Every unit sees every output of the layer before: `activation(weight @ x + bias)`."""
 
     type: Literal["dense"] = "dense"
     units: int = Field(ge=1, le=MAX_UNITS)
@@ -52,6 +76,8 @@ class DenseLayer(Spec):
     """The function applied to each unit's sum."""
     bias: bool = True
     """Whether each unit has a weight from a unit that is always 1."""
+    initializer: Initializer | None = None
+    """How the first weights are drawn; as suits the activation unless given."""
 
 
 class ActivationLayer(Spec):
@@ -63,14 +89,120 @@ class ActivationLayer(Spec):
 
 
 class DropoutLayer(Spec):
-    """While training, zero each value with probability ``rate`` and scale the others up."""
+    """While training, zero each value with probability `rate` and scale the others up."""
 
     type: Literal["dropout"] = "dropout"
     rate: float = Field(ge=0, lt=1)
     """The probability of dropping a value."""
 
 
-Layer = Annotated[DenseLayer | ActivationLayer | DropoutLayer, Field(discriminator="type")]
+class BatchNormLayer(Spec):
+    """Each unit, or channel of an image, is normalized over the batch, then scaled and shifted."""
+
+    type: Literal["batch_norm"] = "batch_norm"
+    momentum: float = Field(default=0.1, gt=0, le=1)
+    """Share of a batch in the running means that predictions use."""
+    epsilon: float = Field(default=1e-5, gt=0, le=1)
+    """Added to the variance."""
+
+
+class LayerNormLayer(Spec):
+    """The outputs for each example are normalized among themselves, then scaled and shifted."""
+
+    type: Literal["layer_norm"] = "layer_norm"
+    epsilon: float = Field(default=1e-5, gt=0, le=1)
+    """Added to the variance."""
+
+
+class EmbeddingLayer(Spec):
+    """Each level of each category becomes a vector that is learnt. Only as the first layer."""
+
+    type: Literal["embedding"] = "embedding"
+    dimensions: int = Field(default=8, ge=1, le=4096)
+    """The length of a vector."""
+
+
+class ReshapeLayer(Spec):
+    """The outputs, in order, are taken as an image."""
+
+    type: Literal["reshape"] = "reshape"
+    shape: Annotated[
+        list[Annotated[int, Field(ge=1, le=MAX_UNITS)]], Field(min_length=3, max_length=3)
+    ]
+    """Channels, height and width."""
+
+
+class FlattenLayer(Spec):
+    """An image is taken as its numbers in order."""
+
+    type: Literal["flatten"] = "flatten"
+
+
+class Conv2dLayer(Spec):
+    """Each filter slides over an image: `activation(weight @ patch + bias)` at every place."""
+
+    type: Literal["conv2d"] = "conv2d"
+    filters: int = Field(ge=1, le=MAX_UNITS)
+    """How many filters, which become the channels of the output."""
+    kernel: int = Field(default=3, ge=1, le=1024)
+    """Height and width of a filter."""
+    stride: int = Field(default=1, ge=1, le=1024)
+    """How far a filter moves at a time."""
+    padding: int = Field(default=0, ge=0, le=1024)
+    """Zeros around the image."""
+    activation: Activation = "relu"
+    """The function applied to each sum."""
+    bias: bool = True
+    """Whether each filter has a weight from a unit that is always 1."""
+    initializer: Initializer | None = None
+    """How the first weights are drawn; as suits the activation unless given."""
+
+
+class MaxPool2dLayer(Spec):
+    """Each window of an image becomes its largest number."""
+
+    type: Literal["max_pool2d"] = "max_pool2d"
+    window: int = Field(default=2, ge=1, le=1024)
+    """Height and width of a window."""
+    stride: int | None = Field(default=None, ge=1, le=1024)
+    """How far apart windows are; side by side unless given."""
+
+
+class AveragePool2dLayer(Spec):
+    """Each window of an image becomes its mean."""
+
+    type: Literal["average_pool2d"] = "average_pool2d"
+    window: int = Field(default=2, ge=1, le=1024)
+    """Height and width of a window."""
+    stride: int | None = Field(default=None, ge=1, le=1024)
+    """How far apart windows are; side by side unless given."""
+
+
+BlockLayer = (
+    DenseLayer
+    | ActivationLayer
+    | DropoutLayer
+    | BatchNormLayer
+    | LayerNormLayer
+    | ReshapeLayer
+    | FlattenLayer
+    | Conv2dLayer
+    | MaxPool2dLayer
+    | AveragePool2dLayer
+)
+
+
+class ResidualLayer(Spec):
+    """A block of layers, whose output is added to its input: `x + block(x)`."""
+
+    type: Literal["residual"] = "residual"
+    layers: list[Annotated[BlockLayer, Field(discriminator="type")]] = Field(
+        min_length=1, max_length=MAX_LAYERS
+    )
+    """The block; its output has the shape of its input."""
+
+
+Layer = Annotated[BlockLayer | EmbeddingLayer | ResidualLayer, Field(discriminator="type")]
 
 
 class NetworkSpec(Spec):
@@ -80,33 +212,244 @@ class NetworkSpec(Spec):
     """The hidden layers. An empty list trains a linear model."""
 
 
-class Sgd(Spec):
+class CrossEntropy(Spec):
+    """Cross-entropy after a softmax, for classes."""
+
+    type: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread evenly over all classes."""
+
+
+class BinaryCrossEntropy(Spec):
+    """Cross-entropy after a sigmoid, for two classes: the network has one output."""
+
+    type: Literal["binary_cross_entropy"] = "binary_cross_entropy"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread evenly over both classes."""
+
+
+class Focal(Spec):
+    """Cross-entropy that looks away from what is already right, for classes."""
+
+    type: Literal["focal"] = "focal"
+    gamma: float = Field(default=2.0, ge=0, le=20)
+    """How much; 0 is cross-entropy."""
+
+
+class Hinge(Spec):
+    """The margin by which the true class leads, up to 1, for classes."""
+
+    type: Literal["hinge"] = "hinge"
+
+
+class SquaredError(Spec):
+    """The squared difference."""
+
+    type: Literal["squared_error"] = "squared_error"
+
+
+class AbsoluteError(Spec):
+    """The absolute difference: predicts a median."""
+
+    type: Literal["absolute_error"] = "absolute_error"
+
+
+class Huber(Spec):
+    """Half the squared difference where it is small, growing linearly where it is large."""
+
+    type: Literal["huber"] = "huber"
+    delta: float = Field(default=1.0, gt=0, le=1e6)
+    """Where small ends, in deviations of the target."""
+
+
+class LogCosh(Spec):
+    """The logarithm of the hyperbolic cosine of the difference: a smooth Huber loss."""
+
+    type: Literal["log_cosh"] = "log_cosh"
+
+
+class Quantile(Spec):
+    """Predicts a quantile."""
+
+    type: Literal["quantile"] = "quantile"
+    quantile: float = Field(default=0.5, gt=0, lt=1)
+    """Which: 0.5 is the median."""
+
+
+class Poisson(Spec):
+    """For counts: the network answers the logarithm of their mean."""
+
+    type: Literal["poisson"] = "poisson"
+
+
+Loss = Annotated[
+    CrossEntropy
+    | BinaryCrossEntropy
+    | Focal
+    | Hinge
+    | SquaredError
+    | AbsoluteError
+    | Huber
+    | LogCosh
+    | Quantile
+    | Poisson,
+    Field(discriminator="type"),
+]
+
+_ANY_LOSS: TypeAdapter[Loss] = TypeAdapter(Loss)
+
+
+def loss_of(name: str) -> Loss:
+    """Return the loss of that name, as it is unless more is said."""
+    return _ANY_LOSS.validate_python({"type": name})
+
+
+CLASS_LOSSES = (CrossEntropy, BinaryCrossEntropy, Focal, Hinge, SquaredError)
+NUMBER_LOSSES = (SquaredError, AbsoluteError, Huber, LogCosh, Quantile, Poisson)
+
+
+Rate = Annotated[float, Field(gt=0, le=1e6)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Tiny = Annotated[float, Field(gt=0, le=1)]
+
+
+class OptimizerSpec(Spec):
+    """What every optimizer can be asked for, before it looks at the gradient."""
+
+    l1: float = Field(default=0.0, ge=0, le=1e6)
+    """Adds `l1 * sign(weight)` to the gradient; biases are left alone."""
+    weight_decay: float = Field(default=0.0, ge=0, le=1e6)
+    """Adds `weight_decay * weight` to the gradient; AdamW and Lion shrink the weights instead."""
+    clip_value: float | None = Field(default=None, gt=0, le=1e30)
+    """Cuts every component of the gradient off at this size."""
+    clip_norm: float | None = Field(default=None, gt=0, le=1e30)
+    """Scales the gradient down to this length where it is longer."""
+
+
+class Sgd(OptimizerSpec):
     """Stochastic gradient descent with classical or Nesterov momentum."""
 
     type: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(default=0.01, gt=0, le=1e6)
+    learning_rate: Rate = 0.01
     """Step size."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: Decay = 0.9
     """Share of the last step that is kept; 0 is plain gradient descent."""
     nesterov: bool = False
     """Whether the gradient is taken after the momentum step."""
 
 
-class Adam(Spec):
-    """Adam (Kingma & Ba 2015, Algorithm 1)."""
+class Adagrad(OptimizerSpec):
+    """Steps shrink with the root of the sum of squared gradients."""
+
+    type: Literal["adagrad"] = "adagrad"
+    learning_rate: Rate = 0.01
+    """Step size."""
+    epsilon: Tiny = 1e-10
+    """Added to the root."""
+
+
+class RmsProp(OptimizerSpec):
+    """Steps shrink with the root of the mean squared gradient of late."""
+
+    type: Literal["rmsprop"] = "rmsprop"
+    learning_rate: Rate = 0.001
+    """Step size."""
+    decay: Decay = 0.99
+    """Decay of the mean."""
+    epsilon: Tiny = 1e-8
+    """Added to the root."""
+
+
+class Adam(OptimizerSpec):
+    """Adam: mean gradient over root mean squared gradient, corrected for the start."""
 
     type: Literal["adam"] = "adam"
-    learning_rate: float = Field(default=0.001, gt=0, le=1e6)
+    learning_rate: Rate = 0.001
     """Step size."""
-    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta1: Decay = 0.9
     """Decay of the first moment."""
-    beta2: float = Field(default=0.999, ge=0, lt=1)
+    beta2: Decay = 0.999
     """Decay of the second moment."""
-    epsilon: float = Field(default=1e-8, gt=0, le=1)
+    epsilon: Tiny = 1e-8
     """Added to the root of the second moment."""
 
 
-Optimizer = Annotated[Sgd | Adam, Field(discriminator="type")]
+class AdamW(OptimizerSpec):
+    """Adam whose weight decay does not pass through the moments."""
+
+    type: Literal["adamw"] = "adamw"
+    learning_rate: Rate = 0.001
+    """Step size."""
+    beta1: Decay = 0.9
+    """Decay of the first moment."""
+    beta2: Decay = 0.999
+    """Decay of the second moment."""
+    epsilon: Tiny = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = Field(default=0.01, ge=0, le=1e6)
+    """Share of each weight, times the learning rate, that a step takes away."""
+
+
+class Nadam(OptimizerSpec):
+    """Adam with Nesterov momentum."""
+
+    type: Literal["nadam"] = "nadam"
+    learning_rate: Rate = 0.002
+    """Step size."""
+    beta1: Decay = 0.9
+    """Decay of the first moment, warmed up."""
+    beta2: Decay = 0.999
+    """Decay of the second moment."""
+    epsilon: Tiny = 1e-8
+    """Added to the root of the second moment."""
+    momentum_decay: float = Field(default=0.004, ge=0, le=1)
+    """How fast the momentum warms up."""
+
+
+class Lion(OptimizerSpec):
+    """Steps of one size in the direction of the sign of the momentum."""
+
+    type: Literal["lion"] = "lion"
+    learning_rate: Rate = 0.0001
+    """Step size."""
+    beta1: Decay = 0.9
+    """Share of the momentum in the direction of a step."""
+    beta2: Decay = 0.99
+    """Decay of the momentum."""
+
+
+class Rprop(OptimizerSpec):
+    """Resilient backpropagation: each weight has a step size of its own. For the full batch."""
+
+    type: Literal["rprop"] = "rprop"
+    learning_rate: Rate = 0.01
+    """The first step size."""
+    plus: bool = False
+    """Whether a step is taken back where the sign changed and the loss rose (iRprop+)."""
+    shrink: float = Field(default=0.5, gt=0, lt=1)
+    """A step size is multiplied by this where the gradient changed its sign."""
+    grow: float = Field(default=1.2, gt=1, le=10)
+    """A step size is multiplied by this where it did not."""
+    smallest: float = Field(default=1e-6, gt=0, le=1)
+    """The smallest step size."""
+    largest: float = Field(default=50.0, gt=0, le=1e6)
+    """The largest step size."""
+
+
+class Lbfgs(OptimizerSpec):
+    """Limited-memory BFGS with a line search. For the full batch."""
+
+    type: Literal["lbfgs"] = "lbfgs"
+    learning_rate: Rate = 1.0
+    """The first step length that the line search tries."""
+    history: int = Field(default=10, ge=1, le=100)
+    """How many steps the curvature is told from."""
+
+
+Optimizer = Annotated[
+    Sgd | Adagrad | RmsProp | Adam | AdamW | Nadam | Lion | Rprop | Lbfgs,
+    Field(discriminator="type"),
+]
 
 
 class ConstantSchedule(Spec):
@@ -115,15 +458,71 @@ class ConstantSchedule(Spec):
     type: Literal["constant"] = "constant"
 
 
+class StepSchedule(Spec):
+    """The learning rate falls in steps."""
+
+    type: Literal["step"] = "step"
+    epochs: int = Field(ge=1, le=1_000_000)
+    """How many epochs a step lasts."""
+    factor: float = Field(default=0.1, gt=0, le=1)
+    """What a step multiplies the learning rate by."""
+
+
+class ExponentialSchedule(Spec):
+    """The learning rate falls by the same factor in every epoch."""
+
+    type: Literal["exponential"] = "exponential"
+    factor: float = Field(default=0.99, gt=0, le=1)
+    """What an epoch multiplies the learning rate by."""
+
+
 class CosineSchedule(Spec):
-    """The learning rate falls along half a cosine over the whole run."""
+    """The learning rate falls along half a cosine, after a warm-up, once or again and again."""
 
     type: Literal["cosine"] = "cosine"
     final: float = Field(default=0.0, ge=0, le=1)
     """Share of the learning rate left at the end."""
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the run in which the learning rate first rises in a line."""
+    cycles: int = Field(default=1, ge=1, le=1000)
+    """How often it falls; each time it starts again from the top."""
+    growth: float = Field(default=1.0, ge=1, le=10)
+    """How many times as long as the one before a cycle is."""
 
 
-Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="type")]
+class OneCycleSchedule(Spec):
+    """The learning rate rises along half a cosine, then falls along another."""
+
+    type: Literal["one_cycle"] = "one_cycle"
+    rise: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the run in which it rises."""
+    initial: float = Field(default=0.04, gt=0, le=1)
+    """Share of the learning rate at the beginning."""
+    final: float = Field(default=4e-6, ge=0, le=1)
+    """Share of the learning rate at the end."""
+
+
+class PlateauSchedule(Spec):
+    """The learning rate falls when the loss stops falling."""
+
+    type: Literal["plateau"] = "plateau"
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    """What it is multiplied by."""
+    patience: int = Field(default=10, ge=0, le=1_000_000)
+    """How many epochs without a better loss are borne."""
+    smallest: float = Field(default=0.0, ge=0, le=1)
+    """The share of the learning rate below which it does not fall."""
+
+
+Schedule = Annotated[
+    ConstantSchedule
+    | StepSchedule
+    | ExponentialSchedule
+    | CosineSchedule
+    | OneCycleSchedule
+    | PlateauSchedule,
+    Field(discriminator="type"),
+]
 
 
 class StopRules(Spec):
@@ -153,6 +552,10 @@ class TrainingRun(Spec):
     """Rows an update of the weights looks at; `"full"` for all of them."""
     stop: StopRules = StopRules()
     """When to stop earlier."""
+    average_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of a moving average of the weights, which is then what is measured and kept."""
+    watch: bool = False
+    """Whether each point of the curve also says what goes on in every layer."""
 
 
 class Validation(Spec):
@@ -165,6 +568,30 @@ class Validation(Spec):
 Target = Annotated[
     Annotated[Name, Tag("string")]
     | Annotated[list[Name], Field(min_length=1, max_length=1000), Tag("other")],
+    OneOrOther,
+]
+
+LossName = Literal[
+    "cross_entropy",
+    "binary_cross_entropy",
+    "focal",
+    "hinge",
+    "squared_error",
+    "absolute_error",
+    "huber",
+    "log_cosh",
+    "quantile",
+    "poisson",
+]
+"""A loss as it is unless more is said."""
+
+LossChoice = Annotated[
+    Annotated[Loss, Tag("other")] | Annotated[LossName, Tag("string")], OneOrOther
+]
+
+ClassWeights = Annotated[
+    Annotated[dict[str, Annotated[float, Field(ge=0, le=1e6)]], Tag("other")]
+    | Annotated[Literal["balanced"], Tag("string")],
     OneOrOther,
 ]
 
@@ -184,8 +611,12 @@ class TrainingSpec(Spec):
     """Inferred from the target unless given."""
     network: Network = "auto"
     """The hidden layers, or `"auto"` to have them chosen."""
-    loss: LossName | None = None
+    loss: LossChoice | None = None
     """`cross_entropy` for classes and `squared_error` for numbers unless given."""
+    class_weights: ClassWeights | None = None
+    """How much each class counts: `"balanced"` for the inverse of how often it occurs."""
+    sample_weight: Name | None = None
+    """A column that says how much each row counts in training; it is no feature."""
     optimizer: Optimizer = Adam()
     """How a gradient becomes a step."""
     schedule: Schedule = ConstantSchedule()
@@ -200,6 +631,12 @@ class TrainingSpec(Spec):
     """The numbers that the network computes in."""
 
     @property
+    def columns(self) -> list[str]:
+        """The columns that training reads."""
+        weight = [] if self.sample_weight is None else [self.sample_weight]
+        return [*(self.features or []), *self.targets, *weight]
+
+    @property
     def targets(self) -> list[str]:
         """The target columns as a list."""
         return [self.target] if isinstance(self.target, str) else self.target
@@ -211,5 +648,5 @@ class ResolvedSpec(TrainingSpec):
     features: Features
     task: Task
     network: NetworkSpec
-    loss: LossName
+    loss: Loss
     validation: Validation

@@ -15,40 +15,33 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.activations import softmax
-from engine.arrays import Labels, Matrix, Vector, Workspace
-from engine.data.batches import Batches
+from engine import spec
+from engine.arrays import Matrix, Vector
+from engine.data.batches import Batch, Batches, Examples
 from engine.errors import DivergedError
-from engine.losses import LOSSES, Loss, Output
-from engine.network import Network, build_network, initialize_network
-from engine.optimizers import Optimizer, build_optimizer
-from engine.schedules import learning_rate
+from engine.losses import Loss, bind_loss
+from engine.network import Architecture, Inputs, Network, Output, Pass, answer
+from engine.optimizers import (
+    Optimizer,
+    build_optimizer,
+    needs_preparation,
+    prepare_gradient,
+    shrinks,
+)
+from engine.schedules import share
 from engine.spec import ResolvedSpec
+from engine.wires import Workspace
 
 REPORT_SECONDS = 0.1
 """The longest that the loop is silent, give or take one step."""
 
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 1024
 """How many validation rows are in a pass, so that memory stays bounded."""
 
 WEIGHT_STREAM, ORDER_STREAM, DROPOUT_STREAM = 2, 3, 4
 """Each use of randomness draws from its own stream of the seed, so that none disturbs another."""
 
 StopReason = Literal["epochs", "target_loss", "patience", "max_seconds"]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Rows as a network sees them.
-
-    Parameters
-    ----------
-    x : Matrix of shape (rows, inputs)
-    y : Matrix of shape (rows, outputs) or Labels of shape (rows,)
-    """
-
-    x: Matrix
-    y: Matrix | Labels
 
 
 @dataclass(frozen=True)
@@ -132,8 +125,10 @@ class TrainingState:
     network : Network
     optimizer : Optimizer
     dropout : numpy.random.Generator
-    best_parameters : Vector
-        Those after `best_epoch`.
+    best_numbers : Vector
+        The network's after `best_epoch`.
+    average : Vector or None
+        The moving average of the network's numbers, where it is asked for.
     epoch, batch, step : int
         Epochs done, batches done of the next epoch, and updates done in all.
     loss_sum, rows : float, int
@@ -144,12 +139,15 @@ class TrainingState:
         Spent on training.
     best_loss, best_epoch : float, int
         The lowest validation loss so far (training loss without validation).
+    falls, waited : int
+        How often the loss came to a plateau, and the epochs since without a better one.
     """
 
     network: Network
     optimizer: Optimizer
     dropout: np.random.Generator
-    best_parameters: Vector
+    best_numbers: Vector
+    average: Vector | None
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -159,43 +157,57 @@ class TrainingState:
     seconds: float = 0.0
     best_loss: float = math.inf
     best_epoch: int = 0
+    falls: int = 0
+    waited: int = 0
 
     def best_network(self) -> Network:
         """Return the network as it was after the best epoch."""
-        return self.network.with_parameters(self.best_parameters)
+        return self.network.with_numbers(self.best_numbers)
 
 
-def blank_state(spec: ResolvedSpec, *, inputs: int, outputs: int) -> TrainingState:
-    """Return a state whose weights are all zero, to be filled.
+def architecture_of(settings: ResolvedSpec, inputs: Inputs, outputs: int) -> Architecture:
+    """Return what the network of a spec is."""
+    return Architecture(settings.network, inputs, outputs, output_of(settings))
 
-    Parameters
-    ----------
-    spec : ResolvedSpec
-    inputs, outputs : int
-        Numbers in a row, and numbers that the network answers.
-    """
-    network = build_network(spec.network, inputs, outputs, output_of(spec), spec.precision)
+
+def output_of(settings: ResolvedSpec) -> Output:
+    """Return what becomes of the logits in a prediction."""
+    if isinstance(settings.loss, spec.BinaryCrossEntropy):
+        return "sigmoid"
+    if isinstance(settings.loss, spec.Poisson):
+        return "exp"
+    return "softmax" if settings.task == "classification" else "identity"
+
+
+def blank_state(settings: ResolvedSpec, architecture: Architecture) -> TrainingState:
+    """Return a state whose weights are all zero, to be filled."""
+    network = architecture.build(settings.precision)
+    averages = settings.training.average_decay is not None
+    # Where nothing decays, one number stands for as many as there are parameters.
+    decayed = np.broadcast_to(network.numbers.dtype.type(0), network.parameters.shape)
+    if shrinks(settings.optimizer):
+        decayed = network.decayed()
     return TrainingState(
         network=network,
-        optimizer=build_optimizer(spec.optimizer, network.parameters.size, spec.precision),
-        dropout=np.random.default_rng([spec.seed, DROPOUT_STREAM]),
-        best_parameters=np.zeros_like(network.parameters),
+        optimizer=build_optimizer(
+            settings.optimizer, network.parameters, network.gradient, decayed
+        ),
+        dropout=np.random.default_rng([settings.seed, DROPOUT_STREAM]),
+        best_numbers=np.zeros_like(network.numbers),
+        average=np.zeros_like(network.numbers) if averages else None,
     )
 
 
-def start(spec: ResolvedSpec, *, inputs: int, outputs: int) -> TrainingState:
-    """Return the state before the first update; parameters as `blank_state`."""
-    state = blank_state(spec, inputs=inputs, outputs=outputs)
-    initialize_network(state.network, np.random.default_rng([spec.seed, WEIGHT_STREAM]))
+def start(settings: ResolvedSpec, architecture: Architecture) -> TrainingState:
+    """Return the state before the first update."""
+    state = blank_state(settings, architecture)
+    state.network.initialize(np.random.default_rng([settings.seed, WEIGHT_STREAM]))
+    if state.average is not None:
+        state.average[:] = state.network.numbers
     return state
 
 
-def output_of(spec: ResolvedSpec) -> Output:
-    """Return what becomes of the logits for the task of a spec."""
-    return "softmax" if spec.task == "classification" else "identity"
-
-
-def train(state: TrainingState, data: TrainingData, spec: ResolvedSpec) -> Iterator[Progress]:
+def train(state: TrainingState, data: TrainingData, settings: ResolvedSpec) -> Iterator[Progress]:
     """Train to the end, reporting at least after every epoch and every `REPORT_SECONDS`.
 
     A state that was saved after the last report is at its end: there is nothing to report.
@@ -205,7 +217,7 @@ def train(state: TrainingState, data: TrainingData, spec: ResolvedSpec) -> Itera
     state : TrainingState
         Changed in place; between two reports it can be saved.
     data : TrainingData
-    spec : ResolvedSpec
+    settings : ResolvedSpec
         That which the state was started with.
 
     Raises
@@ -213,47 +225,71 @@ def train(state: TrainingState, data: TrainingData, spec: ResolvedSpec) -> Itera
     DivergedError
         The loss is no longer a finite number.
     """
-    return _Loop(state, data, spec).run()
+    return _Loop(state, data, settings).run()
+
+
+@dataclass
+class _Step:
+    """A network and its loss, bound to a batch size."""
+
+    bound: Pass
+    loss: Loss
+
+    def run(self, batch: Batch) -> float:
+        """Go forward and back; return the loss."""
+        rows, targets, weights = batch
+        self.bound.forward(rows)
+        loss = self.loss(targets, weights)
+        self.bound.backward()
+        return loss
 
 
 @dataclass
 class _Loop:
     state: TrainingState
     data: TrainingData
-    spec: ResolvedSpec
+    settings: ResolvedSpec
     batches: Batches = field(init=False)
-    loss: Loss = field(init=False)
-    workspaces: dict[int, Workspace] = field(init=False, default_factory=dict)
+    steps: dict[int, _Step] = field(init=False, default_factory=dict)
+    batches_an_epoch: int = field(init=False)
+    prepares: bool = field(init=False)
+    rate_moves: bool = field(init=False)
     rows_here: int = field(init=False, default=0)
     seconds_here: float = field(init=False, default=0.0)
+    rate: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        training, size = self.data.training, self.spec.training.batch_size
-        self.batches = Batches(training.x, training.y, len(training.x) if size == "full" else size)
-        self.loss = LOSSES[self.spec.loss, self.state.network.output]
+        examples, size = self.data.training, self.settings.training.batch_size
+        self.batches = Batches(examples, len(examples) if size == "full" else size)
+        self.batches_an_epoch = len(self.batches)
+        self.prepares = needs_preparation(self.settings.optimizer)
+        self.rate_moves = isinstance(
+            self.settings.schedule, spec.CosineSchedule | spec.OneCycleSchedule
+        )
 
     def run(self) -> Iterator[Progress]:
         """Run whole epochs until a stop rule holds."""
         state = self.state
         stopped = self.stop_reason() if state.batch == 0 else None
         while stopped is None:
-            seed = [self.spec.seed, ORDER_STREAM, state.epoch]
+            seed = [self.settings.seed, ORDER_STREAM, state.epoch]
             batches = self.batches.epoch(np.random.default_rng(seed), state.batch)
+            self.rate = self.learning_rate(state.batch)
             while self.advance(batches):
                 yield self.report(None, None)
             point = self.end_epoch()
             stopped = self.stop_reason()
             yield self.report(point, stopped)
 
-    def advance(self, batches: Iterator[tuple[Matrix, Any]]) -> bool:
+    def advance(self, batches: Iterator[Batch]) -> bool:
         """Make updates for a while; return whether there may be more in this epoch."""
         begin = time.perf_counter()
         pause = begin + min(REPORT_SECONDS, self.seconds_left())
         more = False
         # What overflows shows in the loss, and there it is refused.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for x, y in batches:
-                self.update(x, y)
+        with np.errstate(all="ignore"):
+            for batch in batches:
+                self.update(batch)
                 if time.perf_counter() >= pause:
                     more = self.seconds_left() > time.perf_counter() - begin
                     break
@@ -262,96 +298,152 @@ class _Loop:
         self.seconds_here += spent
         return more
 
-    def update(self, x: Matrix, y: Any) -> None:
+    def update(self, batch: Batch) -> None:
         """Make one update: forward, backward, step."""
-        state, network = self.state, self.state.network
-        workspace = self.workspace(len(x))
-        logits, fill_gradient = network.forward(x, workspace)
-        loss, d_logits = self.loss(logits, y, workspace)
+        state, size = self.state, len(batch[0])
+        step = self.steps.get(size) or self.bind(size)
+        loss = step.run(batch)
         if not math.isfinite(loss):
             raise DivergedError(state.epoch + 1, state.step + 1)
-        fill_gradient(d_logits)
-        rate = self.learning_rate(state.batch)
-        state.optimizer.step(network.parameters, network.gradient, rate)
+        if self.rate_moves:
+            self.rate = self.learning_rate(state.batch)
+        if self.prepares:
+            prepare_gradient(self.settings.optimizer, state.optimizer)
+        state.optimizer.step(self.rate, loss, lambda: self.evaluate(step, batch))
+        if state.average is not None:
+            self.follow(state.average)
         state.batch += 1
         state.step += 1
-        state.rows += len(x)
-        state.loss_sum += loss * len(x)
-        self.rows_here += len(x)
+        state.rows += size
+        state.loss_sum += loss * size
+        self.rows_here += size
 
-    def workspace(self, batch: int) -> Workspace:
-        """Return the workspace for a batch size, rewound; an epoch has two sizes at most."""
-        if batch not in self.workspaces:
-            self.workspaces[batch] = Workspace(self.spec.precision, self.state.dropout)
-        workspace = self.workspaces[batch]
-        workspace.rewind()
-        return workspace
+    def bind(self, size: int) -> _Step:
+        """Bind the network to a batch size; an epoch has two at most."""
+        workspace = Workspace(
+            self.settings.precision,
+            size,
+            rng=self.state.dropout,
+            learns=True,
+            shares=not self.settings.training.watch,
+        )
+        bound = self.state.network.bind(workspace)
+        loss = bind_loss(self.settings.loss, self.settings.task, bound.logits, workspace)
+        self.steps[size] = _Step(bound, loss)
+        return self.steps[size]
+
+    def evaluate(self, step: _Step, batch: Batch) -> float:
+        """Return the loss of a batch, with its penalties, at what the parameters are now."""
+        loss, optimizer, settings = step.run(batch), self.state.optimizer, self.settings.optimizer
+        if self.prepares:
+            prepare_gradient(settings, optimizer)
+            p = optimizer.parameters * optimizer.decayed
+            loss += settings.weight_decay / 2 * float(np.vdot(p, p))
+            loss += settings.l1 * float(np.abs(p).sum())
+        return loss
+
+    def follow(self, average: Vector) -> None:
+        """Move the average towards the numbers, faster at first so that the start is forgotten."""
+        step, decay = self.state.step + 1, self.settings.training.average_decay or 0.0
+        part = 1 - min(decay, (1 + step) / (10 + step))
+        average += part * (self.state.network.numbers - average)
 
     def learning_rate(self, batch: int) -> float:
         """Return the learning rate of the update on a batch of this epoch."""
-        schedule, base = self.spec.schedule, self.spec.optimizer.learning_rate
-        return learning_rate(schedule, base, self.fraction(batch))
+        state, settings = self.state, self.settings
+        part = share(settings.schedule, self.fraction(batch), state.epoch, state.falls)
+        return settings.optimizer.learning_rate * part
 
     def fraction(self, batch: int) -> float:
         """Return the share of all updates that come before a batch of this epoch."""
-        return (self.state.epoch + batch / len(self.batches)) / self.spec.training.epochs
+        epochs = self.state.epoch + batch / self.batches_an_epoch
+        return epochs / self.settings.training.epochs
 
     def seconds_left(self) -> float:
         """Return the seconds until the time limit of the spec, if it has one."""
-        limit = self.spec.training.stop.max_seconds
+        limit = self.settings.training.stop.max_seconds
         return math.inf if limit is None else limit - self.state.seconds
 
     def end_epoch(self) -> Point:
         """Measure, remember the best weights, and begin the next epoch."""
         begin, state = time.perf_counter(), self.state
         rate = self.learning_rate(state.batch - 1)
-        state.train_loss = state.loss_sum / state.rows
+        train_loss = state.train_loss = state.loss_sum / state.rows
         state.epoch += 1
         state.batch, state.loss_sum, state.rows = 0, 0.0, 0
-        validation_loss, metrics = self.validate()
-        loss = state.train_loss if validation_loss is None else validation_loss
-        if not (math.isfinite(loss) and np.isfinite(state.network.parameters).all()):
+        seen = state.network if state.average is None else state.network.with_numbers(state.average)
+        validation_loss, metrics = self.validate(seen)
+        loss = train_loss if validation_loss is None else validation_loss
+        if not (math.isfinite(loss) and np.isfinite(seen.numbers).all()):
             raise DivergedError(state.epoch, state.step)
-        if loss < state.best_loss:
-            state.best_loss, state.best_epoch = loss, state.epoch
-            state.best_parameters[:] = state.network.parameters
+        self.compare(loss, seen.numbers)
+        if self.settings.training.watch:
+            metrics = {**metrics, **self.watch()}
         state.seconds += time.perf_counter() - begin
         return Point(
             epoch=state.epoch,
             step=state.step,
-            train_loss=state.train_loss,
+            train_loss=train_loss,
             validation_loss=validation_loss,
             learning_rate=rate,
             seconds=state.seconds,
             metrics=metrics,
         )
 
-    def validate(self) -> tuple[float | None, dict[str, float]]:
+    def compare(self, loss: float, numbers: Vector) -> None:
+        """Keep the numbers if they are the best so far, else count how long they are not."""
+        state, schedule = self.state, self.settings.schedule
+        if loss < state.best_loss:
+            state.best_loss, state.best_epoch, state.waited = loss, state.epoch, 0
+            state.best_numbers[:] = numbers
+            return
+        state.waited += 1
+        if isinstance(schedule, spec.PlateauSchedule) and state.waited > schedule.patience:
+            state.falls, state.waited = state.falls + 1, 0
+
+    def watch(self) -> dict[str, float]:
+        """Return what goes on in every layer, as the last batch has left it."""
+        bound, figures = max(self.steps.items())[1].bound, {}
+        for name, layer in self.state.network.layers.items():
+            values = bound.layers[name].output.value
+            figures[f"{name}.mean"] = float(values.mean())
+            figures[f"{name}.deviation"] = float(values.std())
+            if layer.gradients:
+                squares = sum(float(np.vdot(g, g)) for g in layer.gradients.values())
+                figures[f"{name}.gradient_norm"] = math.sqrt(squares)
+        return figures
+
+    def validate(self, network: Network) -> tuple[float | None, dict[str, float]]:
         """Return the loss and the metrics of the validation rows."""
-        if self.data.validation is None:
+        examples = self.data.validation
+        if examples is None:
             return None, {}
-        x, y = self.data.validation.x, self.data.validation.y
-        network, total, parts = self.state.network, 0.0, []
-        with np.errstate(over="ignore", invalid="ignore"):
-            for begin in range(0, len(x), ROWS_AT_ONCE):
+        total, parts = 0.0, []
+        with np.errstate(all="ignore"):
+            for begin in range(0, len(examples), ROWS_AT_ONCE):
                 rows = slice(begin, begin + ROWS_AT_ONCE)
-                workspace = Workspace(self.spec.precision)
-                logits, _ = network.forward(x[rows], workspace)
-                loss, _ = self.loss(logits, y[rows], workspace)
-                total += loss * len(logits)
-                parts.append(softmax(logits, workspace) if network.output == "softmax" else logits)
+                x, t = examples.x[rows], examples.targets(examples.y[rows])
+                workspace = Workspace(self.settings.precision, len(x))
+                bound = network.bind(workspace)
+                loss = bind_loss(self.settings.loss, self.settings.task, bound.logits, workspace)
+                bound.forward(x)
+                total += loss(
+                    t, None if examples.weights is None else examples.weights[rows]
+                ) * len(x)
+                parts.append(answer(bound.logits.value, network.architecture.output))
             if not math.isfinite(total):
                 return total, {}
-            return total / len(x), self.data.measure(np.concatenate(parts), y)
+            predictions = np.concatenate(parts, axis=1).T
+            return total / len(examples), self.data.measure(predictions, examples.y)
 
     def stop_reason(self) -> StopReason | None:
         """Return the first rule that ends the training here."""
-        stop, state = self.spec.training.stop, self.state
+        stop, state = self.settings.training.stop, self.state
         if stop.target_loss is not None and state.train_loss <= stop.target_loss:
             return "target_loss"
         if stop.patience is not None and state.epoch - state.best_epoch >= stop.patience:
             return "patience"
-        if state.epoch >= self.spec.training.epochs:
+        if state.epoch >= self.settings.training.epochs:
             return "epochs"
         return "max_seconds" if self.seconds_left() <= 0 else None
 

@@ -168,14 +168,16 @@ class Attempt:
         with self._database.reading() as session:
             dataset = datasets.get(session, self._claim.owner, self._claim.dataset_id)
         with self._storage.local(dataset.location) as file:
-            return read_table(file, [*self._spec.features, *self._spec.targets])
+            return read_table(file, self._spec.columns)
 
     def _load_state(self, prepared: Prepared) -> TrainingState:
         """Go on from the newest checkpoint, or start."""
-        shape = {"inputs": prepared.inputs, "outputs": prepared.outputs}
         with self._database.reading() as session:
             data = checkpoints.load(session, self._claim.job_id)
-        state = load_state(data, self._spec, **shape) if data else start(self._spec, **shape)
+        if data is None:
+            state = start(self._spec, prepared.architecture)
+        else:
+            state = load_state(data, self._spec, prepared.architecture)
         with self._database.writing() as session:
             jobs.truncate_curve(session, self._claim, state.epoch)
         return state

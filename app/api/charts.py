@@ -6,13 +6,13 @@ import csv
 import io
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 from matplotlib.figure import Figure
-from werkzeug.exceptions import NotAcceptable
 
 from app.api.conditional import answer_json
+from app.api.drawings import PICTURES, answer_drawn, wanted_form
 
-FORMS = ("application/json", "text/csv", "image/svg+xml", "image/png")
+FORMS = ("application/json", "text/csv", *PICTURES)
 
 COLUMNS = ("epoch", "step", "train_loss", "validation_loss", "learning_rate", "seconds")
 """What every point has; the metrics stand after them."""
@@ -22,15 +22,13 @@ Point = dict[str, Any]
 
 def answer_curve(points: list[Point]) -> Response:
     """Answer with the points of a curve, by ``Accept``."""
-    form = request.accept_mimetypes.best_match(FORMS) if request.accept_mimetypes else FORMS[0]
-    if form is None:
-        raise NotAcceptable(f"a curve comes as one of {', '.join(FORMS)}")
+    form = wanted_form(FORMS)
     if form == "application/json":
         response = answer_json({"points": points})
     elif form == "text/csv":
         response = Response(_csv(points), content_type="text/csv; charset=utf-8")
     else:
-        response = Response(_drawn(points, form), content_type=form)
+        return answer_drawn(_drawn(points), form)
     response.vary.add("Accept")
     return response
 
@@ -44,7 +42,7 @@ def _csv(points: list[Point]) -> str:
     return text.getvalue()
 
 
-def _drawn(points: list[Point], form: str) -> bytes:
+def _drawn(points: list[Point]) -> Figure:
     """Draw the losses by epoch, on a logarithmic scale where they allow it."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="loss")
@@ -58,6 +56,4 @@ def _drawn(points: list[Point], form: str) -> bytes:
         if all(point["train_loss"] > 0 for point in points):
             axes.set_yscale("log")
     axes.grid(visible=True, which="both", alpha=0.3)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=form.split("/")[1].split("+")[0], dpi=150)
-    return drawn.getvalue()
+    return figure

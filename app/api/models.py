@@ -71,26 +71,33 @@ def predict(path: schemas.ModelPath, body: schemas.PredictRequest) -> Response:
 
     def work() -> Response:
         model = services().predictor.model(owner(), path.model_id)
-        y = model.predict(_table(model, body.instances))
+        y = model.predict(table_of(model, body.instances))
         return answer_json({"model": path.model_id, "predictions": predictions(model, y)})
 
     return once_apart(work)
 
 
-def _table(model: Model, instances: Sequence[Any]) -> Table:
-    """Put instances into a table; what is wrong with one is said with a pointer to it."""
+def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -> Table:
+    """Put instances into a table; what is wrong with one is said with a pointer to it.
+
+    ``where`` is the field that holds the only one; else they are in `instances`.
+    """
+
+    def at(row: int, *parts: str | int) -> str:
+        return pointer(where, *parts) if where else pointer("instances", row, *parts)
+
     names = [column.name for column in model.inputs]
     for row, instance in enumerate(instances):
         if isinstance(instance, list) and len(instance) != len(names):
             wanted = f"{len(names)} values in the order of the model's inputs"
-            raise BodyError(f"/instances/{row}", f"expected {wanted}, got {len(instance)}")
+            raise BodyError(at(row), f"expected {wanted}, got {len(instance)}")
     try:
         return table_from_instances(model.inputs, instances)
     except SchemaError as error:
         row = cast(int, error.row)  # instances are checked one by one
         place = names.index(error.column) if isinstance(instances[row], list) else error.column
         reason = f"expected {error.expected}, got {error.got}"
-        raise BodyError(pointer("instances", row, place), reason) from error
+        raise BodyError(at(row, place), reason) from error
 
 
 def predictions(model: Model, y: Matrix) -> list[dict[str, Any]]:

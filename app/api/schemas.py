@@ -362,6 +362,73 @@ class Evaluation(Answered):
     metrics: dict[str, float]
 
 
+class TraceRequest(Spec):
+    """An example, and what the network should answer."""
+
+    instance: dict[str, Any] | list[Any]
+    """An object by input name, or an array in the order of the model's `inputs`."""
+    target: str | bool | int | float | list[int | float]
+    """A class; or a number, several for several targets."""
+
+
+class LayerTrace(Answered):
+    """What one layer did with the example."""
+
+    name: str
+    type: str
+    shape: list[int]
+    """Of its output."""
+    output: list[Any]
+    delta: list[Any] | None
+    """The gradient of the loss at the output."""
+    gradients: dict[str, list[Any]]
+    """Of the loss at the weights and biases."""
+
+
+class Trace(Answered):
+    """An example's way through the network and back."""
+
+    model: str
+    loss: float
+    layers: list[LayerTrace]
+    """The last layer first, as backpropagation visits them."""
+
+
+class SaliencyRequest(Spec):
+    """Rows to explain."""
+
+    instances: list[dict[str, Any] | list[Any]] = Field(min_length=1, max_length=1000)
+    """Each an object by input name, or an array in the order of the model's `inputs`."""
+    output: str | bool | int | float | None = None
+    """The class or target to look at; the predicted class, or the first target, unless given."""
+
+
+class Saliency(Answered):
+    """How much each input moves the output."""
+
+    output: Any
+    """The class, or the target, that was looked at."""
+    gradients: dict[str, Any]
+    """The slope of its probability, or value, per unit of each column."""
+
+
+class Saliencies(Answered):
+    """Saliencies in the order of the instances."""
+
+    model: str
+    saliencies: list[Saliency]
+
+
+class Features(Answered):
+    """What each unit of the first layer looks for."""
+
+    model: str
+    layer: str
+    shape: list[int]
+    """Units and inputs; or units, channels, height and width."""
+    weights: list[Any]
+
+
 class WeightsQuery(Taken):
     """How to write the weights."""
 

@@ -3,15 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.arrays import Labels, Matrix
+from engine.arrays import Labels, Matrix, Vector, aligned_zeros
 
 BLOCK_BYTES = 2**20
 """Rows are gathered in blocks of about this size: one call for many batches, yet still in cache."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows as a network sees them.
+
+    Parameters
+    ----------
+    x : Matrix of shape (rows, inputs + 1)
+        The last column is 1: the unit whose weights are the biases.
+    y : Matrix of shape (rows, outputs) or Labels of shape (rows,)
+        Numbers, or classes from 0 on.
+    outputs : int
+        Of the network; 1 for two classes means that the output is that of the second.
+    smoothing : float
+        Share of a class's target that is spread evenly over all classes.
+    weights : Vector of shape (rows,) or None
+        How much each row counts; their mean is 1.
+    """
+
+    x: Matrix
+    y: Matrix | Labels
+    outputs: int
+    smoothing: float = 0.0
+    weights: Vector | None = None
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return len(self.x)
+
+    def targets(self, y: Matrix | Labels) -> Matrix:
+        """Return what the network should answer for some rows, one a column.
+
+        Parameters
+        ----------
+        y : of shape (rows, outputs), or (…, rows) for classes
+
+        Returns
+        -------
+        Matrix of shape (outputs, rows), or (…, outputs, rows) for classes
+        """
+        if y.dtype.kind == "f":
+            return cast(Matrix, y.T)
+        if self.outputs == 1:
+            t = y[..., None, :].astype(self.x.dtype)
+        else:
+            t = np.equal(y[..., None, :], np.arange(self.outputs)[:, None]).astype(self.x.dtype)
+        if self.smoothing > 0:
+            t *= 1 - self.smoothing
+            t += self.smoothing / max(self.outputs, 2)
+        return t
+
+
+Batch = tuple[Matrix, Matrix, Vector | None]
+"""Rows of shape (batch, inputs + 1), targets of shape (outputs, batch), and weights."""
 
 
 class Batches:
@@ -19,26 +75,28 @@ class Batches:
 
     Parameters
     ----------
-    x : Matrix of shape (rows, inputs)
-    y : Matrix of shape (rows, outputs) or Labels of shape (rows,)
+    examples : Examples
     batch_size : int
         Rows in a batch; the last of an epoch has what is left.
     """
 
-    def __init__(self, x: Matrix, y: Matrix | Labels, batch_size: int) -> None:
-        self._x, self._y, self._batch_size = x, y, batch_size
-        row_bytes = (x.nbytes + y.nbytes) // len(x)
-        batches = max(1, BLOCK_BYTES // max(1, row_bytes * batch_size))
-        self._block_rows = min(batches * batch_size, len(x))
-        self._x_block = np.empty((self._block_rows, *x.shape[1:]), dtype=x.dtype)
-        self._y_block = np.empty((self._block_rows, *y.shape[1:]), dtype=y.dtype)
+    def __init__(self, examples: Examples, batch_size: int) -> None:
+        self._examples, self._batch_size = examples, batch_size
+        x, y, weights = examples.x, examples.y, examples.weights
+        row_bytes = x.itemsize * (x.shape[1] + examples.outputs)
+        batches = max(1, BLOCK_BYTES // (row_bytes * batch_size))
+        self._block_rows = block = min(batches * batch_size, len(x))
+        self._x = aligned_zeros((block, x.shape[1]), x.dtype)
+        self._y = np.empty((block, *y.shape[1:]), dtype=y.dtype)
+        self._weights = None if weights is None else np.empty(block, dtype=weights.dtype)
+        self._all: Batch | None = None
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
-        return -(-len(self._x) // self._batch_size)
+        return -(-len(self._examples) // self._batch_size)
 
-    def epoch(self, rng: np.random.Generator, start: int = 0) -> Iterator[tuple[Matrix, Any]]:
-        """Yield the batches ``(x, y)`` of an epoch, which hold until the next one is asked for.
+    def epoch(self, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, each good until the next block is gathered.
 
         Parameters
         ----------
@@ -48,15 +106,44 @@ class Batches:
             How many batches to pass over.
         """
         if len(self) == 1:
-            return iter([(self._x, self._y)][start:])
-        return self._gather(rng.permutation(len(self._x))[start * self._batch_size :])
+            return iter([self._whole()][start:])
+        return self._gather(rng.permutation(len(self._examples))[start * self._batch_size :])
 
-    def _gather(self, order: NDArray[np.intp]) -> Iterator[tuple[Matrix, Any]]:
-        for block in range(0, len(order), self._block_rows):
-            rows = order[block : block + self._block_rows]
-            x, y = self._x_block[: len(rows)], self._y_block[: len(rows)]
-            # mode="clip" lets `take` write to `out` directly; every index is a row.
-            np.take(self._x, rows, axis=0, out=x, mode="clip")
-            np.take(self._y, rows, axis=0, out=y, mode="clip")
-            for i in range(0, len(rows), self._batch_size):
-                yield x[i : i + self._batch_size], y[i : i + self._batch_size]
+    def _whole(self) -> Batch:
+        """Return all rows in their order."""
+        if self._all is None:
+            examples = self._examples
+            self._all = examples.x, examples.targets(examples.y), examples.weights
+        return self._all
+
+    def _gather(self, order: NDArray[np.intp]) -> Iterator[Batch]:
+        for start in range(0, len(order), self._block_rows):
+            yield from self._block(order[start : start + self._block_rows])
+
+    def _block(self, rows: NDArray[np.intp]) -> Iterator[Batch]:
+        """Gather some rows, and cut them into batches."""
+        examples, size = self._examples, self._batch_size
+        x, y = self._x[: len(rows)], self._y[: len(rows)]
+        # mode="clip" lets `take` write to `out` directly; every index is a row.
+        np.take(examples.x, rows, axis=0, out=x, mode="clip")
+        np.take(examples.y, rows, axis=0, out=y, mode="clip")
+        weights = self._weights
+        if weights is not None and examples.weights is not None:
+            weights = weights[: len(rows)]
+            np.take(examples.weights, rows, out=weights, mode="clip")
+        whole = len(rows) // size
+        many = self._targets(y[: whole * size], whole)
+        for k in range(whole):
+            part = slice(k * size, (k + 1) * size)
+            yield x[part], many[k], None if weights is None else weights[part]
+        if rest := len(rows) - whole * size:
+            part = slice(len(rows) - rest, len(rows))
+            t = examples.targets(y[part])
+            yield x[part], t, None if weights is None else weights[part]
+
+    def _targets(self, y: Matrix | Labels, batches: int) -> list[Matrix]:
+        """Return the targets of whole batches."""
+        size = self._batch_size
+        if y.dtype.kind == "f":
+            return [self._examples.targets(y[k * size : (k + 1) * size]) for k in range(batches)]
+        return list(self._examples.targets(y.reshape(batches, size)))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.arrays import Labels, Matrix, Vector
-from engine.data.table import NUMERIC, Column, InputColumn, Table
+from engine.arrays import Labels, Matrix, Shape, Tensor, Vector
+from engine.data.table import NUMERIC, Column, InputColumn, Table, json_value
 from engine.errors import SchemaError
 
 CLIP = 3.0
@@ -25,14 +25,43 @@ SMALLEST = 1e-50
 """Larger numbers count as `LARGEST` and smaller spreads as `SMALLEST`: nothing overflows."""
 
 
-def input_width(inputs: Sequence[InputColumn]) -> int:
-    """Count the numbers that a network sees for these columns."""
-    return sum(_width(column) for column in inputs)
+def input_shape(inputs: Sequence[InputColumn], *, coded: bool) -> Shape:
+    """Return the shape of what a network sees of one row.
+
+    Parameters
+    ----------
+    inputs : sequence of InputColumn
+    coded : bool
+        Whether categories stay codes, for an embedding.
+
+    Returns
+    -------
+    Shape
+        Channels, height and width if the one column holds images, else how many numbers.
+    """
+    if len(inputs) == 1 and len(inputs[0].shape) in (2, 3):
+        shape = inputs[0].shape
+        return shape if len(shape) == 3 else (1, *shape)
+    return (sum(_width(column, coded=coded) for column in inputs),)
 
 
-def _width(column: InputColumn) -> int:
+def coded_levels(inputs: Sequence[InputColumn]) -> dict[int, int]:
+    """Return where the codes of categories stand in a row, and how many levels each has."""
+    starts = np.cumsum([0, *(_width(column, coded=True) for column in inputs)])
+    return {
+        int(start): len(column.levels)
+        for start, column in zip(starts, inputs, strict=False)
+        if _is_coded(column)
+    }
+
+
+def _is_coded(column: InputColumn) -> bool:
+    return column.type == "category" and len(column.levels) > 2
+
+
+def _width(column: InputColumn, *, coded: bool) -> int:
     if column.type == "category":
-        return 1 if len(column.levels) <= 2 else len(column.levels)
+        return 1 if coded or len(column.levels) <= 2 else len(column.levels)
     return int(np.prod(column.shape, dtype=np.int64))
 
 
@@ -51,19 +80,22 @@ class FeatureEncoder:
     ----------
     inputs : tuple of InputColumn
     center, scale : Vector of shape (width,)
+    coded : bool
+        Whether categories of more than two levels stay codes, for an embedding.
     """
 
     inputs: tuple[InputColumn, ...]
     center: Vector
     scale: Vector
+    coded: bool = False
 
     @classmethod
-    def fit(cls, table: Table, features: Sequence[str]) -> FeatureEncoder:
+    def fit(cls, table: Table, features: Sequence[str], *, coded: bool = False) -> FeatureEncoder:
         """Fit on the training rows."""
         columns = [table.column(name) for name in features]
-        fitted = [_fit_scale(column) for column in columns]
+        fitted = [_fit_scale(column, coded=coded) for column in columns]
         center, scale = (np.concatenate(parts) for parts in zip(*fitted, strict=True))
-        return cls(tuple(InputColumn.of(column) for column in columns), center, scale)
+        return cls(tuple(InputColumn.of(column) for column in columns), center, scale, coded)
 
     @property
     def width(self) -> int:
@@ -71,22 +103,51 @@ class FeatureEncoder:
         return len(self.center)
 
     def transform(self, table: Table, dtype: np.dtype[Any] | type) -> Matrix:
-        """Return the rows of a table as a matrix of shape (rows, width).
+        """Return the rows of a table as a matrix of shape (rows, width + 1), the last column 1.
 
         Raises
         ------
         SchemaError
             A column is absent, of another type, or holds what cannot be fed to a network.
         """
-        x = np.empty((table.rows, self.width), dtype=dtype)
+        x = np.ones((table.rows, self.width + 1), dtype=dtype)
         start = 0
         for wanted in self.inputs:
             column = conform(table.column(wanted.name), wanted)
-            stop = start + _width(wanted)
-            values = (_numbers(column) - self.center[start:stop]) * self.scale[start:stop]
-            x[:, start:stop] = values / np.sqrt(1 + (values / CLIP) ** 2)
+            stop = start + _width(wanted, coded=self.coded)
+            if self.coded and _is_coded(wanted):
+                x[:, start] = column.values
+            else:
+                values = (_numbers(column) - self.center[start:stop]) * self.scale[start:stop]
+                x[:, start:stop] = values / np.sqrt(1 + (values / CLIP) ** 2)
             start = stop
         return x
+
+    def pull_back(self, table: Table, d_x: Matrix) -> dict[str, Tensor]:
+        """Return gradients at the columns' own values from gradients at what `transform` returns.
+
+        Parameters
+        ----------
+        table : Table
+        d_x : Matrix of shape (rows, width)
+
+        Returns
+        -------
+        dict of str to Tensor
+            By column, of shape (rows,), (rows, levels) for a category of more
+            than two levels, or (rows, *shape) for a tensor.
+        """
+        gradients, start = {}, 0
+        for wanted in self.inputs:
+            stop = start + _width(wanted, coded=self.coded)
+            d = d_x[:, start:stop]
+            if not (self.coded and _is_coded(wanted)):
+                column = conform(table.column(wanted.name), wanted)
+                values = (_numbers(column) - self.center[start:stop]) * self.scale[start:stop]
+                d = d * self.scale[start:stop] * (1 + (values / CLIP) ** 2) ** -1.5
+            gradients[wanted.name] = d.reshape(len(d), *wanted.shape) if wanted.shape else d
+            start = stop
+        return {name: d[:, 0] if d.shape[1:] == (1,) else d for name, d in gradients.items()}
 
 
 def _numbers(column: Column) -> NDArray[np.float64]:
@@ -101,8 +162,10 @@ def _numbers(column: Column) -> NDArray[np.float64]:
     return one_hot.astype(np.float64)
 
 
-def _fit_scale(column: Column) -> tuple[Vector, Vector]:
+def _fit_scale(column: Column, *, coded: bool) -> tuple[Vector, Vector]:
     """Return the center and the factor for each number of a column; factor 0 where constant."""
+    if coded and _is_coded(InputColumn.of(column)):
+        return np.zeros(1), np.ones(1)
     values = _numbers(column)
     if column.type == "tensor":
         # Rounding gives equal numbers a deviation above 0; their span is 0 exactly.
@@ -125,13 +188,14 @@ def conform(column: Column, wanted: InputColumn) -> Column:
         raise SchemaError(column.name, f"the type {wanted.type}", f"the type {column.type}")
     if column.shape != wanted.shape:
         raise SchemaError(column.name, f"the shape {wanted.shape}", f"the shape {column.shape}")
-    _check_present(column)
+    present(column)
     if column.type == "category" and column.levels != wanted.levels:
         return _recode(column, wanted.levels)
     return column
 
 
-def _check_present(column: Column) -> None:
+def present(column: Column) -> Column:
+    """Return ``column``, in which no value is missing or infinite, or refuse."""
     if column.type == "category":
         bad = column.values < 0
     else:
@@ -140,6 +204,7 @@ def _check_present(column: Column) -> None:
     if bad.any():
         got = f"a missing value, NaN or infinity, one of {int(bad.sum())}"
         raise SchemaError(column.name, "a value in every row", got, int(bad.argmax()))
+    return column
 
 
 def _recode(column: Column, levels: tuple[str, ...]) -> Column:
@@ -195,6 +260,14 @@ class ClassEncoder:
             raise SchemaError(self.target, expected, repr(names[row]), row)
         return labels
 
+    def label(self, name: Any) -> int:
+        """Return the label of one class; raises `SchemaError` where it is none."""
+        for position, known in enumerate(self.classes):
+            if known == name and isinstance(known, bool) == isinstance(name, bool):
+                return position
+        expected = f"one of {', '.join(map(repr, self.classes[:20]))}"
+        raise SchemaError(self.target, expected, json_value(name))
+
 
 @dataclass(frozen=True)
 class TargetScaler:
@@ -212,9 +285,11 @@ class TargetScaler:
     deviation: Vector
 
     @classmethod
-    def fit(cls, table: Table, targets: Sequence[str]) -> TargetScaler:
-        """Fit on the training rows."""
+    def fit(cls, table: Table, targets: Sequence[str], *, scales: bool = True) -> TargetScaler:
+        """Fit on the training rows, or leave the targets as they are."""
         y = _stack(table, targets)
+        if not scales:
+            return cls(tuple(targets), np.zeros(len(targets)), np.ones(len(targets)))
         deviation = np.where(np.ptp(y, axis=0) > 0, y.std(axis=0), 1.0)
         return cls(tuple(targets), y.mean(axis=0), deviation)
 
@@ -225,6 +300,15 @@ class TargetScaler:
     def transform(self, table: Table, dtype: np.dtype[Any] | type) -> Matrix:
         """Return the scaled targets, shape (rows, targets)."""
         return ((self.raw(table) - self.mean) / self.deviation).astype(dtype)
+
+    def scale(self, target: Any) -> Matrix:
+        """Return one row's targets, scaled, shape (1, targets); raises `SchemaError`."""
+        numbers = target if isinstance(target, list) else [target]
+        numeric = all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
+        if not numeric or len(numbers) != len(self.targets):
+            expected = "a number" if len(self.targets) == 1 else f"{len(self.targets)} numbers"
+            raise SchemaError(self.targets[0], expected, json_value(target))
+        return np.asarray((np.array([numbers], dtype=np.float64) - self.mean) / self.deviation)
 
     def invert(self, y: Matrix) -> Matrix:
         """Return predictions in the targets' own units, float64."""

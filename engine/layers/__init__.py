@@ -1,1 +1,1 @@
-"""Layers, one family a file: each turns a batch into its output and the way back."""
+"""Layers, one family a file: each is bound to a batch size, and then goes forward and back."""

@@ -1,24 +1,49 @@
-"""Activation: one function on every value."""
+"""Activation: one function on every value; and dropout, which leaves some of them out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import numpy as np
 
-from engine import activations
-from engine.arrays import Backward, Matrix, Workspace
+from engine import spec
+from engine.activations import ACTIVATIONS, IN_PLACE
+from engine.arrays import Shape
+from engine.layers.layer import Layer
+from engine.wires import Bound, Wire, Workspace, nothing
 
 
-@dataclass(frozen=True)
-class Activation:
-    """``y = function(x)``, value by value.
+class Activation(Layer):
+    """``y = f(x)``, value by value.
 
     Parameters
     ----------
-    function : activations.Activation
+    function : spec.Activation
+        Its name.
+    input_shape : Shape
+    within : bool
+        Whether it is part of the layer before it, whose outputs nobody else asks for.
     """
 
-    function: activations.Activation
+    def __init__(
+        self, function: spec.Activation, input_shape: Shape, *, within: bool = False
+    ) -> None:
+        super().__init__(input_shape, input_shape)
+        self.function = ACTIVATIONS[function]
+        self.in_place = within and function in IN_PLACE
 
-    def forward(self, x: Matrix, workspace: Workspace) -> tuple[Matrix, Backward]:
-        """Apply the function to a batch ``x`` of shape (batch, n)."""
-        return self.function(x, workspace)
+    def bind(self, x: Wire, workspace: Workspace) -> Bound:
+        """Bind to a batch."""
+        y = x
+        if not (self.in_place and workspace.shares):
+            y = workspace.wire(x.units, learns=x.gradient is not None)
+        z, settle = x.settled(workspace)
+        function, slope = self.function(z, y.value, workspace)
+        dy, dx = y.gradient, x.gradient
+
+        def settled() -> None:
+            settle()
+            function()
+
+        forward = settled if x.moves else function
+        if dy is None or dx is None:
+            return Bound(y, forward, nothing)
+        return Bound(y, forward, lambda: np.multiply(dy, slope(), out=dx))

@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
-from engine.arrays import Backward, Matrix, Vector, Workspace
+from engine import spec
+from engine.arrays import Shape
+from engine.initializers import initialize
+from engine.layers.layer import Layer, Tensors
+from engine.wires import Bound, Wire, Workspace, nothing
 
 
-@dataclass(frozen=True)
-class Dense:
-    """Affine map ``y = x @ weight + bias``.
+class Dense(Layer):
+    """Affine map ``y = weight @ x + bias``.
 
-    The bias is the weight of a unit that is always 1: its gradient is
-    ``1 @ dy``, as the weight's is ``x.T @ dy``.
+    The bias is the weight of a unit that is always 1: the last row of one
+    matrix, for the last row of the input wire. So a layer is one product
+    forward and two back. The matrix is kept with one input a row, so that the
+    rows of the weights proper are contiguous and the way back is quick.
 
     Parameters
     ----------
-    weight, weight_gradient : Matrix of shape (n_in, n_out)
-    bias, bias_gradient : Vector of shape (n_out,), or None
-        Views into the network's flat parameter and gradient vectors.
-    learns_below : bool
-        Whether any layer before this one has parameters; if not, no gradient goes on.
+    settings : spec.DenseLayer
+    input_shape : Shape
+        A tensor is taken as its numbers in order.
     """
 
-    weight: Matrix
-    weight_gradient: Matrix
-    bias: Vector | None
-    bias_gradient: Vector | None
-    learns_below: bool = True
+    def __init__(self, settings: spec.DenseLayer, input_shape: Shape) -> None:
+        super().__init__(input_shape, (settings.units,))
+        self.settings = settings
+        self.inputs = int(np.prod(input_shape, dtype=np.int64))
+        self.parameter_shapes = {"weight": (self.inputs + settings.bias, settings.units)}
 
-    def forward(self, x: Matrix, workspace: Workspace) -> tuple[Matrix, Backward]:
-        """Apply the map to a batch ``x`` of shape (batch, n_in)."""
-        batch, (n_in, n_out) = len(x), self.weight.shape
-        y = x.dot(self.weight, out=workspace.array(batch, n_out))
-        if self.bias is not None:
-            np.add(y, self.bias, out=y)
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Draw the weights as suits the activation; biases start at 0."""
+        weight = self.parameters["weight"][: self.inputs]
+        initialize(weight.T, self.settings.initializer, self.settings.activation, rng)
 
-        def backward(dy: Matrix) -> Matrix | None:
-            x.T.dot(dy, out=self.weight_gradient)
-            if self.bias_gradient is not None:
-                workspace.ones(batch).dot(dy, out=self.bias_gradient)
-            if not self.learns_below:
-                return None
-            return dy.dot(self.weight.T, out=workspace.array(batch, n_in))
+    def split(self, tensors: Tensors) -> Tensors:
+        """Return weights and biases apart."""
+        weight = tensors["weight"]
+        parts = {"weight": weight[: self.inputs].T}
+        return {**parts, "bias": weight[-1]} if self.settings.bias else parts
 
-        return y, backward
+    def bind(self, x: Wire, workspace: Workspace) -> Bound:
+        """Bind to a batch."""
+        below = attrgetter("full" if self.settings.bias else "value")
+        y = workspace.wire(self.settings.units)
+        weight, z, dz, dx = self.parameters["weight"], y.value, y.gradient, x.gradient
+        by_unit = weight.T
+
+        def forward() -> None:
+            by_unit.dot(below(x), out=z)
+
+        if dz is None:
+            return Bound(y, forward, nothing)
+        d_weight, back, dz_rows = self.gradients["weight"], weight[: self.inputs], dz.T
+
+        def backward() -> None:
+            below(x).dot(dz_rows, out=d_weight)
+            if dx is not None:
+                back.dot(dz, out=dx)
+
+        return Bound(y, forward, backward)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from engine.arrays import Backward, Matrix, Workspace
+from engine import spec
+from engine.arrays import Shape
+from engine.layers.layer import Layer
+from engine.wires import Bound, Wire, Workspace, nothing
 
 
-@dataclass(frozen=True)
-class Dropout:
+class Dropout(Layer):
     """``y = x * mask``, the mask 0 with probability ``rate`` and ``1 / (1 - rate)`` otherwise.
 
     Srivastava et al. (2014). Deviation: values are scaled up while training
@@ -18,19 +18,30 @@ class Dropout:
 
     Parameters
     ----------
-    rate : float
-        The probability of dropping a value, below 1.
+    settings : spec.DropoutLayer
+    input_shape : Shape
     """
 
-    rate: float
+    def __init__(self, settings: spec.DropoutLayer, input_shape: Shape) -> None:
+        super().__init__(input_shape, input_shape)
+        self.rate = settings.rate
 
-    def forward(self, x: Matrix, workspace: Workspace) -> tuple[Matrix, Backward]:
-        """Drop from a batch ``x`` of shape (batch, n), if the workspace has a generator."""
-        if workspace.rng is None or self.rate == 0:
-            return x, lambda dy: dy
-        mask = workspace.array(*x.shape)
-        workspace.rng.random(out=mask, dtype=mask.dtype.type)
-        np.greater_equal(mask, self.rate, out=mask)
-        np.multiply(mask, 1 / (1 - self.rate), out=mask)
-        y = np.multiply(x, mask, out=workspace.array(*x.shape))
-        return y, lambda dy: np.multiply(dy, mask, out=workspace.array(*x.shape))
+    def bind(self, x: Wire, workspace: Workspace) -> Bound:
+        """Bind to a batch; without a generator nothing is dropped."""
+        rng = workspace.rng
+        if rng is None or self.rate == 0:
+            return Bound(x, nothing, nothing)
+        y = workspace.wire(x.units, learns=x.gradient is not None)
+        dy, dx = y.gradient, x.gradient
+        mask, kept = workspace.array(x.units, x.batch), workspace.mask(x.units, x.batch)
+        rate, scale = workspace.scalar(self.rate), workspace.scalar(1 / (1 - self.rate))
+
+        def forward() -> None:
+            rng.random(out=mask, dtype=mask.dtype.type)
+            np.greater_equal(mask, rate, out=kept)
+            np.multiply(kept, scale, out=mask)
+            np.multiply(x.value, mask, out=y.value)
+
+        if dy is None or dx is None:
+            return Bound(y, forward, nothing)
+        return Bound(y, forward, lambda: np.multiply(dy, mask, out=dx))

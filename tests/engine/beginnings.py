@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import checkpoint, training
+from engine.data.batches import Examples
 from engine.data.table import Column, Table
-from engine.network import build_network, initialize_network
-from engine.spec import DenseLayer, NetworkSpec, ResolvedSpec, Validation
-from engine.training import Examples, TrainingData
+from engine.network import Architecture, Inputs
+from engine.spec import DenseLayer, NetworkSpec, ResolvedSpec, Validation, loss_of
+from engine.training import TrainingData, architecture_of
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 
@@ -43,26 +45,45 @@ def spec(**changes):
         "loss": "cross_entropy",
         "validation": Validation(fraction=0.0),
     }
-    return ResolvedSpec(**{**decided, **changes})
+    decided |= changes
+    if isinstance(decided["loss"], str):
+        decided["loss"] = loss_of(decided["loss"])
+    return ResolvedSpec(**decided)
 
 
 def network(layers, inputs, outputs, *, output="identity", dtype=np.float64, seed=0):
     """A network with drawn weights; its biases are drawn as well."""
-    built = build_network(NetworkSpec(layers=layers), inputs, outputs, output, dtype)
+    hidden = NetworkSpec(layers=layers)
+    built = Architecture(hidden, Inputs((inputs,)), outputs, output).build(dtype)
     rng = np.random.default_rng(seed)
-    initialize_network(built, rng)
+    built.initialize(rng)
     for name, tensor in built.tensors().items():
         if name.endswith("bias"):
             tensor[:] = rng.standard_normal(tensor.shape) / 2
     return built
 
 
-def targets_of(loss_key, rows, outputs, rng):
-    """Something to learn that suits a key of ``LOSSES``: labels after a softmax, else numbers."""
-    _, output = loss_key
-    if output == "softmax":
-        return rng.integers(0, outputs, rows)
-    return rng.standard_normal((rows, outputs))
+def start(how, *, inputs, outputs):
+    """The state before the first update."""
+    return training.start(how, architecture_of(how, Inputs((inputs,)), outputs))
+
+
+def load_state(written, how, *, inputs, outputs):
+    """The state that was written."""
+    architecture = architecture_of(how, Inputs((inputs,)), outputs)
+    return checkpoint.load_state(written, how, architecture)
+
+
+def with_ones(x):
+    """Rows as a network takes them."""
+    return np.concatenate([x, np.ones((len(x), 1), dtype=x.dtype)], axis=1)
+
+
+def fed(x, y, outputs=None):
+    """Examples of inputs and what should come out of them."""
+    if outputs is None:
+        outputs = y.shape[1] if y.ndim > 1 else 3
+    return Examples(with_ones(x), y, outputs)
 
 
 def examples(rows, *, inputs=2, classes=3, seed=0, dtype=np.float32):
@@ -70,9 +91,9 @@ def examples(rows, *, inputs=2, classes=3, seed=0, dtype=np.float32):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, rows)
     centers = np.random.default_rng(1).standard_normal((classes, inputs))
-    return Examples((centers[y] + rng.standard_normal((rows, inputs))).astype(dtype), y)
+    return fed((centers[y] + rng.standard_normal((rows, inputs))).astype(dtype), y, classes)
 
 
-def data(training, validation=None, measure=lambda _predictions, _y: {}):
+def data(rows, validation=None, measure=lambda _predictions, _y: {}):
     """Training data that is not measured unless asked."""
-    return TrainingData(training, validation, measure)
+    return TrainingData(rows, validation, measure)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from engine import training as engine_training
 from engine.checkpoint import (
     COUNTERS,
     dump_model,
     dump_state,
     load_model,
-    load_state,
     read_tensors,
     write_tensors,
 )
@@ -30,8 +30,8 @@ from engine.spec import (
     Sgd,
     TrainingRun,
 )
-from engine.training import start, train
-from tests.engine.beginnings import data, examples, spec, table
+from engine.training import train
+from tests.engine.beginnings import data, examples, load_state, spec, start, table
 
 SHAPES = array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 NAMES = st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__")
@@ -185,7 +185,7 @@ def model(**changes):
     how = spec(**{"features": FEATURES, "target": "word", "training": training, **changes})
     rows = table(**MIXED)
     prepared = prepare(rows, how)
-    state = start(how, inputs=prepared.inputs, outputs=prepared.outputs)
+    state = engine_training.start(how, prepared.architecture)
     list(train(state, prepared.data, how))
     return Model(how, prepared.features, prepared.target, state.best_network()), rows
 
@@ -219,8 +219,8 @@ def test_a_loaded_model_predicts_the_same_bits(changes):
     loaded = load_model(written)
     np.testing.assert_array_equal(loaded.predict(rows), trained.predict(rows))
     assert loaded.evaluate(rows) == trained.evaluate(rows)
-    assert (loaded.spec, loaded.inputs, loaded.outputs) == (
-        trained.spec,
+    assert (loaded.settings, loaded.inputs, loaded.outputs) == (
+        trained.settings,
         trained.inputs,
         trained.outputs,
     )
@@ -319,7 +319,7 @@ def test_a_state_comes_back_as_it_was(optimizer, precision):
     for name in COUNTERS:
         assert getattr(loaded, name) == getattr(state, name)
     np.testing.assert_array_equal(loaded.network.parameters, state.network.parameters)
-    np.testing.assert_array_equal(loaded.best_parameters, state.best_parameters)
+    np.testing.assert_array_equal(loaded.best_numbers, state.best_numbers)
     assert loaded.optimizer.t == state.optimizer.t == 8
     assert loaded.dropout.random() == state.dropout.random()
     loaded.network.parameters[0] = 1  # what is loaded can be trained on
@@ -361,8 +361,8 @@ def test_a_state_that_was_damaged_is_refused():
         without = {other: value for other, value in content.items() if other != name}
         with pytest.raises(CheckpointError):
             load_state(rewritten(written, content=json.dumps(without)), how, **SHAPE)
-    stretched = {"parameters": np.ones(1, dtype=np.float32)}
-    with pytest.raises(CheckpointError, match="parameters"):
+    stretched = {"numbers": np.ones(1, dtype=np.float32)}
+    with pytest.raises(CheckpointError, match="numbers"):
         load_state(rewritten(written, tensors=stretched), how, **SHAPE)
     for size in (0, 7, 8, 100, len(written) - 1):
         with pytest.raises(CheckpointError):

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from engine import spec
-from engine.initializers import glorot_uniform, he_normal, initialize
+from engine.initializers import HE, INITIALIZERS, initialize
+
+he_normal, glorot_uniform = INITIALIZERS["he_normal"], INITIALIZERS["glorot_uniform"]
 
 PRECISIONS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-def filled(initializer, dtype=np.float64, shape=(200, 300), seed=0):
+def filled(initializer, dtype=np.float64, shape=(300, 200), seed=0):
     weight = np.empty(shape, dtype=dtype)
     initializer(weight, np.random.default_rng(seed))
     return weight
@@ -40,9 +42,11 @@ def test_glorot_uniform_has_the_bounds_of_the_paper(dtype):
 
 
 @pytest.mark.parametrize("activation", get_args(spec.Activation))
-def test_he_comes_before_relu_and_glorot_before_the_others(activation):
-    expected = he_normal if activation == "relu" else glorot_uniform
-    weight = filled(lambda weight, rng: initialize(weight, activation, rng))
+def test_the_activation_chooses_the_initializer(activation):
+    expected = he_normal if activation in HE else glorot_uniform
+    if activation == "selu":
+        expected = INITIALIZERS["lecun_normal"]
+    weight = filled(lambda weight, rng: initialize(weight, None, activation, rng))
     np.testing.assert_array_equal(weight, filled(expected))
 
 

@@ -45,10 +45,11 @@ def sutskever(theta, epsilon, mu, count, *, nesterov):
 
 
 def ours(settings, theta, learning_rates, dtype=np.float64):
-    parameters = theta.astype(dtype)
-    optimizer = build_optimizer(settings, parameters.size, dtype)
+    parameters, gradient = theta.astype(dtype), np.zeros(theta.size, dtype)
+    optimizer = build_optimizer(settings, parameters, gradient, np.ones_like(parameters))
     for learning_rate in learning_rates:
-        optimizer.step(parameters, slope(parameters).astype(dtype), learning_rate)
+        gradient[:] = slope(parameters)
+        optimizer.step(learning_rate, 0.0, float)
     assert optimizer.t == len(learning_rates)
     return parameters
 
@@ -91,9 +92,9 @@ def test_single_precision_stays_near_double_precision(settings, rng):
 @pytest.mark.parametrize("settings", [spec.Adam(), spec.Sgd(), spec.Sgd(nesterov=True)])
 def test_a_step_leaves_the_gradient_as_it_is_and_allocates_nothing_for_itself(settings, rng):
     parameters, gradient = rng.standard_normal(CHUNK + 3), rng.standard_normal(CHUNK + 3)
-    optimizer = build_optimizer(settings, parameters.size, np.float64)
+    optimizer = build_optimizer(settings, parameters, gradient, np.ones_like(parameters))
     moments, before = dict(optimizer.moments), gradient.copy()
-    optimizer.step(parameters, gradient, 0.1)
+    optimizer.step(0.1, 0.0, float)
     np.testing.assert_array_equal(gradient, before)
     assert all(optimizer.moments[name] is moment for name, moment in moments.items())
 
@@ -107,7 +108,7 @@ def test_a_step_leaves_the_gradient_as_it_is_and_allocates_nothing_for_itself(se
     ],
 )
 def test_an_optimizer_names_what_it_remembers(settings, names):
-    optimizer = build_optimizer(settings, 3, np.float32)
+    optimizer = build_optimizer(settings, *np.zeros((3, 3), np.float32))
     assert list(optimizer.moments) == names
     assert all(moment.dtype == np.float32 for moment in optimizer.moments.values())
     assert optimizer.t == 0

@@ -9,7 +9,7 @@ from engine.data.profiling import profile
 from engine.data.table import Column, Table
 from engine.errors import SpecError
 from engine.model import prepare
-from engine.network import parameter_count
+from engine.network import Architecture, Inputs
 from engine.resolution import AUTO_NETWORK, MAX_INTEGER_CLASSES, resolve
 from engine.spec import (
     PARAMETER_BUDGET,
@@ -67,7 +67,7 @@ def resolved(target, rows=ALL, budget=PARAMETER_BUDGET, **fields):
 )
 def test_the_task_follows_from_the_target_and_the_loss_from_the_task(target, task, loss):
     decided = resolved(target, features=["height"])
-    assert (decided.task, decided.loss) == (task, loss)
+    assert (decided.task, decided.loss.type) == (task, loss)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_task_follows_from_the_target_and_the_loss_from_the_task(target, tas
 )
 def test_what_is_said_is_not_decided_otherwise(fields, task, loss):
     decided = resolved("few", features=["width"], **fields)
-    assert (decided.task, decided.loss) == (task, loss)
+    assert (decided.task, decided.loss.type) == (task, loss)
 
 
 def test_features_are_all_other_columns_in_order():
@@ -146,7 +146,12 @@ def test_resolving_what_is_resolved_changes_nothing(target, fields):
         ("note", {"task": "regression"}, "/task", "'note' is text; regression needs numbers"),
         (["width", "side"], {}, "/task", "'side' is category; regression needs numbers"),
         ("huge", {}, "/target", "'huge' overflows when squared; divide it by a large number"),
-        ("width", {"loss": "cross_entropy"}, "/loss", "cross_entropy needs classes"),
+        (
+            "width",
+            {"loss": "cross_entropy"},
+            "/loss",
+            "cross_entropy is not for regression; squared_error",
+        ),
         ("width", {"features": ["hieght"]}, "/features/0", "did you mean 'height'?"),
         ("width", {"features": ["few", "width"]}, "/features/1", "'width' is the target"),
         ("width", {"features": ["few", "few"]}, "/features/0", "'few' is given twice"),
@@ -209,10 +214,12 @@ def test_the_budget_is_held_against_the_very_network_that_would_be_trained(
 ):
     hidden = NetworkSpec(layers=[DenseLayer(units=10)])
     fields = {"features": features, "network": hidden}
-    count = parameter_count(hidden, inputs=inputs, outputs=outputs)
+    count = Architecture(hidden, Inputs((inputs,)), outputs, "identity").parameter_count()
     decided = resolved(target, budget=count, **fields)
     prepared = prepare(ALL, decided)
-    assert (prepared.inputs, prepared.outputs) == (inputs, outputs)
+    built = prepared.architecture
+    assert (built.inputs.units, built.outputs) == (inputs, outputs)
+    assert built.parameter_count() == count
     with pytest.raises(SpecError) as refusal:
         resolved(target, budget=count - 1, **fields)
     assert refusal.value.path == "/network"

@@ -9,13 +9,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine import arrays, training
-from engine.activations import softmax
-from engine.arrays import Workspace
-from engine.checkpoint import COUNTERS, dump_state, load_state
+from engine import training, wires
+from engine.checkpoint import COUNTERS, dump_state
 from engine.errors import DivergedError
-from engine.losses import LOSSES
+from engine.losses import bind_loss
 from engine.metrics import classification_metrics
+from engine.network import answer
 from engine.spec import (
     Adam,
     CosineSchedule,
@@ -26,8 +25,9 @@ from engine.spec import (
     StopRules,
     TrainingRun,
 )
-from engine.training import Examples, start, train
-from tests.engine.beginnings import data, examples, spec
+from engine.training import train
+from engine.wires import Workspace
+from tests.engine.beginnings import data, examples, fed, load_state, spec, start, with_ones
 
 SHAPE = {"inputs": 2, "outputs": 3}
 DROPPING = NetworkSpec(
@@ -54,7 +54,7 @@ def assert_same_state(a, b):
     for name in COUNTERS:
         assert name == "seconds" or getattr(a, name) == getattr(b, name), name
     np.testing.assert_array_equal(a.network.parameters, b.network.parameters)
-    np.testing.assert_array_equal(a.best_parameters, b.best_parameters)
+    np.testing.assert_array_equal(a.best_numbers, b.best_numbers)
     assert a.optimizer.t == b.optimizer.t
     for name, moment in a.optimizer.moments.items():
         np.testing.assert_array_equal(moment, b.optimizer.moments[name])
@@ -220,12 +220,13 @@ def test_the_training_loss_is_the_mean_over_rows_not_over_batches():
         training=TrainingRun(epochs=1, batch_size=3),
     )
     state, _, [point] = run(how, data(rows, rows, classification_metrics))
-    workspace = Workspace(np.float64)
-    logits, _ = state.network.forward(rows.x, workspace)
-    loss, _ = LOSSES["cross_entropy", "softmax"](logits, rows.y, workspace)
+    workspace = Workspace(np.float64, len(rows))
+    bound = state.network.bind(workspace)
+    bound.forward(rows.x)
+    loss = bind_loss(how.loss, how.task, bound.logits, workspace)(rows.targets(rows.y), None)
     assert point.train_loss == pytest.approx(loss, rel=1e-12)
     assert point.validation_loss == pytest.approx(loss, rel=1e-12)
-    expected = classification_metrics(softmax(logits, workspace), rows.y)
+    expected = classification_metrics(answer(bound.logits.value, "softmax").T, rows.y)
     assert point.metrics == pytest.approx(expected, rel=1e-12)
 
 
@@ -265,7 +266,7 @@ def test_a_target_loss_stops_the_first_epoch_that_reaches_it():
 
 def turned_against(rows):
     """The same rows with other classes: what is learnt from ``rows`` is wrong here."""
-    return Examples(rows.x, (rows.y + 1) % 3)
+    return replace(rows, y=(rows.y + 1) % 3)
 
 
 def test_patience_stops_when_the_validation_loss_stays_above_its_best():
@@ -352,7 +353,8 @@ def test_a_loss_that_overflows_is_divergence_with_epoch_and_step():
         optimizer=Sgd(learning_rate=1e3),
         training=TrainingRun(epochs=50, batch_size=5),
     )
-    rows = Examples(examples(10).x, examples(10).x[:, :1])
+    x = examples(10).x[:, :2]
+    rows = fed(x, x[:, :1])
     state, epochs = start(how, inputs=2, outputs=1), []
     with pytest.raises(DivergedError) as diverged:
         epochs += [report.point.epoch for report in train(state, data(rows), how)]
@@ -364,8 +366,8 @@ def test_a_loss_that_overflows_is_divergence_with_epoch_and_step():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_validation_loss_that_is_no_number_is_divergence(bad):
     how = spec(**NUMBERS, training=TrainingRun(epochs=5, batch_size=5))
-    x = examples(10).x
-    rows = data(Examples(x, x[:, :1]), Examples(x, np.full((10, 1), bad, dtype=np.float32)))
+    x = examples(10).x[:, :2]
+    rows = data(fed(x, x[:, :1]), fed(x, np.full((10, 1), bad, dtype=np.float32)))
     with pytest.raises(DivergedError) as diverged:
         list(train(start(how, inputs=2, outputs=1), rows, how))
     assert (diverged.value.epoch, diverged.value.step) == (1, 2)
@@ -381,7 +383,7 @@ def test_weights_that_overflow_in_the_last_update_are_divergence():
     x = np.full((4, 2), 1e15, dtype=np.float32)
     y = np.full((4, 1), 1e18, dtype=np.float32)  # the loss is 1e36, the step would be 2e39
     with pytest.raises(DivergedError) as diverged:
-        list(train(start(how, inputs=2, outputs=1), data(Examples(x, y)), how))
+        list(train(start(how, inputs=2, outputs=1), data(fed(x, y)), how))
     assert (diverged.value.epoch, diverged.value.step) == (1, 1)
 
 
@@ -389,7 +391,7 @@ def test_weights_that_overflow_in_the_last_update_are_divergence():
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
 def test_xor_is_learnt_by_full_batch_until_the_target_loss(activation, loss):
     x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
-    rows = Examples(x, np.array([0, 1, 1, 0]))
+    rows = fed(x, np.array([0, 1, 1, 0]), 2)
     how = spec(
         network=NetworkSpec(layers=[DenseLayer(units=8, activation=activation)]),
         loss=loss,
@@ -399,7 +401,7 @@ def test_xor_is_learnt_by_full_batch_until_the_target_loss(activation, loss):
     state, reports, curve = run(how, data(rows), outputs=2)
     assert reports[-1].stopped == "target_loss"
     assert curve[-1].train_loss <= 0.001 < curve[-2].train_loss
-    assert state.best_network().predict(x).argmax(axis=1).tolist() == [0, 1, 1, 0]
+    assert state.best_network().predict(with_ones(x)).argmax(axis=1).tolist() == [0, 1, 1, 0]
 
 
 def test_xor_is_not_learnt_without_a_hidden_layer():
@@ -409,7 +411,7 @@ def test_xor_is_not_learnt_without_a_hidden_layer():
         optimizer=Adam(learning_rate=0.05),
         training=TrainingRun(epochs=500, batch_size="full"),
     )
-    _, _, curve = run(how, data(Examples(x, np.array([0, 1, 1, 0]))), outputs=2)
+    _, _, curve = run(how, data(fed(x, np.array([0, 1, 1, 0]), 2)), outputs=2)
     assert curve[-1].train_loss == pytest.approx(math.log(2), rel=1e-3)
 
 
@@ -422,7 +424,7 @@ def test_a_line_is_learnt_exactly():
         optimizer=Sgd(learning_rate=0.3, momentum=0.5),
         training=TrainingRun(epochs=300, batch_size="full"),
     )
-    state, _, curve = run(how, data(Examples(x, 3 * x - 2)), inputs=1, outputs=1)
+    state, _, curve = run(how, data(fed(x, 3 * x - 2)), inputs=1, outputs=1)
     assert curve[-1].train_loss < 1e-20
     assert state.network.parameters == pytest.approx([3, -2])
 
@@ -430,12 +432,12 @@ def test_a_line_is_learnt_exactly():
 def test_training_makes_no_new_arrays_after_the_first_epoch(monkeypatch):
     made = []
 
-    def counted(size, dtype):
-        made.append(size)
-        return arrays_of_old(size, dtype)
+    def counted(shape, dtype):
+        made.append(shape)
+        return arrays_of_old(shape, dtype)
 
-    arrays_of_old = arrays.aligned_zeros
-    monkeypatch.setattr(arrays, "aligned_zeros", counted)
+    arrays_of_old = wires.aligned_zeros
+    monkeypatch.setattr(wires, "aligned_zeros", counted)
     how = spec(network=DROPPING, training=TrainingRun(epochs=5, batch_size=4))
     counts = [len(made) for _ in train(start(how, **SHAPE), data(examples(14)), how)]
     assert counts[0] > 0

@@ -427,7 +427,7 @@ def test_a_loss_that_grows_without_bound_fails_the_job_and_keeps_the_curve_up_to
 
 def test_data_that_cannot_be_trained_on_fails_the_job_and_is_named(database, iris, runner, runs_on):
     spec = resolved(iris).model_dump(mode="json")
-    spec |= {"target": "species", "task": "regression", "loss": "squared_error"}
+    spec |= {"target": "species", "task": "regression", "loss": {"type": "squared_error"}}
     job = add_job(database, iris, spec={"dataset": iris.id, **spec}).id
     runner.run(job)
     assert_failed(database, job, "invalid_data", "species")

@@ -12,7 +12,7 @@ import pytest
 from tests.app.api.callers import each_database, problem, refusal
 
 POINT = ["epoch", "step", "train_loss", "validation_loss", "learning_rate", "seconds"]
-METRICS = ["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
+METRICS = ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "auc"]
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +122,7 @@ def test_the_form_is_the_one_that_is_liked_best(library, curve, accept, form):
 
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "x", "*/*;q=0", "image/png;q=0"])
 def test_another_form_is_refused_with_those_that_there_are(library, curve, accept):
-    wanted = "a curve comes as one of application/json, text/csv, image/svg+xml, image/png"
+    wanted = "it comes as one of application/json, text/csv, image/svg+xml, image/png"
     assert problem(get(library, curve, accept), 406)["detail"] == wanted
 
 

@@ -179,7 +179,9 @@ def test_what_is_missing_is_pointed_to(library, iris, missing):
         (
             {"network": {"layers": [{"type": "dens", "units": 1}]}},
             "/network/layers/0/type",
-            "unknown 'dens', expected one of dense, activation, dropout; did you mean 'dense'?",
+            "unknown 'dens', expected one of dense, activation, dropout, batch_norm, layer_norm, "
+            "reshape, flatten, conv2d, max_pool2d, average_pool2d, embedding, residual; "
+            "did you mean 'dense'?",
         ),
         (
             {"network": {"layers": [{"units": 1}]}},
@@ -189,27 +191,33 @@ def test_what_is_missing_is_pointed_to(library, iris, missing):
         (
             {"network": {"layers": [{"type": "dense", "units": 1, "activation": "reluu"}]}},
             "/network/layers/0/activation",
-            "unknown 'reluu', expected one of identity, sigmoid, tanh, relu; did you mean 'relu'?",
+            "unknown 'reluu', expected one of identity, sigmoid, tanh, relu, leaky_relu, elu, "
+            "selu, gelu, silu, mish, softplus, hard_sigmoid, hard_tanh, hard_swish; "
+            "did you mean 'relu'?",
         ),
         (
             {"optimizer": {"type": "magic"}},
             "/optimizer/type",
-            "unknown 'magic', expected one of sgd, adam",
+            "unknown 'magic', expected one of sgd, adagrad, rmsprop, adam, adamw, nadam, lion, "
+            "rprop, lbfgs",
         ),
         (
             {"optimizer": {"type": 5}},
             "/optimizer/type",
-            "unknown '5', expected one of sgd, adam",
+            "unknown '5', expected one of sgd, adagrad, rmsprop, adam, adamw, nadam, lion, "
+            "rprop, lbfgs",
         ),
         (
             {"schedule": {"type": "cosin"}},
             "/schedule/type",
-            "unknown 'cosin', expected one of constant, cosine; did you mean 'cosine'?",
+            "unknown 'cosin', expected one of constant, step, exponential, cosine, one_cycle, "
+            "plateau; did you mean 'cosine'?",
         ),
         (
-            {"loss": "hinge"},
+            {"loss": "zero_one"},
             "/loss",
-            "unknown 'hinge', expected one of cross_entropy, squared_error",
+            "unknown 'zero_one', expected one of cross_entropy, binary_cross_entropy, focal, "
+            "hinge, squared_error, absolute_error, huber, log_cosh, quantile, poisson",
         ),
         (
             {"task": "clustering"},

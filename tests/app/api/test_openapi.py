@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from app.api.datasets import MEDIA_TYPES
 from app.factory import VERSION
+from engine import spec
 from engine.data.formats import FORMATS
 from engine.spec import Activation
 from tests.app.api.callers import IRIS, QUICK, Caller, each_database, problem
@@ -106,12 +107,17 @@ def test_what_needs_a_key_is_told_apart_from_what_does_not(document, operations)
         assert operation.get("security") == (None if path.startswith("/v1/") else [])
 
 
+def kinds_of(union):
+    """The types that a discriminated union tells apart."""
+    return {kind.model_fields["type"].default for kind in get_args(get_args(union)[0])}
+
+
 @pytest.mark.parametrize(
     ("name", "place", "kinds"),
     [
-        ("NetworkSpec", ("layers", "items"), {"dense", "activation", "dropout"}),
-        ("JobRequest", ("optimizer",), {"sgd", "adam"}),
-        ("JobRequest", ("schedule",), {"constant", "cosine"}),
+        ("NetworkSpec", ("layers", "items"), kinds_of(spec.Layer)),
+        ("JobRequest", ("optimizer",), kinds_of(spec.Optimizer)),
+        ("JobRequest", ("schedule",), kinds_of(spec.Schedule)),
     ],
 )
 def test_what_comes_in_kinds_is_told_apart_by_its_type(document, name, place, kinds):

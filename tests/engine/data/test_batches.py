@@ -8,14 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.data import batches
-from engine.data.batches import Batches
+from engine.data.batches import Batches as _Batches
+from engine.data.batches import Examples
 
 ROWS, SIZES, SEEDS = st.integers(1, 50), st.integers(1, 60), st.integers(0, 2**32 - 1)
 
 
+def Batches(x, y, size):  # noqa: N802 - stands in for the class
+    """Batches of rows that say their number, and of targets that are numbers."""
+    y = y if y.ndim > 1 else y[:, None].astype(x.dtype)
+    return _Batches(Examples(x, y, y.shape[1]), size)
+
+
 def epoch(of, seed=0, start=0):
     """The batches of an epoch, each copied before the next one is asked for."""
-    return [(x.copy(), y.copy()) for x, y in of.epoch(np.random.default_rng(seed), start)]
+    return [
+        (x.copy(), y[0].astype(int) if len(y) == 1 else y.T.copy())
+        for x, y, _ in of.epoch(np.random.default_rng(seed), start)
+    ]
 
 
 def numbered(rows):
@@ -69,9 +79,10 @@ def test_the_seed_decides_the_order():
 
 def test_one_batch_of_all_rows_is_neither_shuffled_nor_copied():
     x, y = numbered(5)
-    [(batch, labels)] = Batches(x, y, 5).epoch(np.random.default_rng(0))
+    [(batch, targets, weights)] = Batches(x, y, 5).epoch(np.random.default_rng(0))
     assert batch is x
-    assert labels is y
+    assert targets.tolist() == [y.tolist()]
+    assert weights is None
     assert epoch(Batches(x, y, 9), start=1) == []
 
 
@@ -89,3 +100,23 @@ def test_batches_have_the_types_and_shapes_of_the_rows(dtype):
         assert batch.dtype == targets.dtype == dtype
         assert (batch.shape[1:], targets.shape[1:]) == ((4,), (2,))
         assert batch.flags.c_contiguous
+
+
+@given(rows=ROWS, size=SIZES, seed=SEEDS, smoothing=st.sampled_from([0.0, 0.25]))
+def test_classes_come_as_columns_that_are_one_at_the_class(rows, size, seed, smoothing):
+    rng = np.random.default_rng(seed)
+    labels, weights = rng.integers(0, 4, rows), rng.random(rows)
+    x = np.stack([labels, weights], axis=1)
+    for rows_of, t, w in _Batches(Examples(x, labels, 4, smoothing, weights), size).epoch(rng):
+        assert t.argmax(axis=0).tolist() == rows_of[:, 0].tolist()
+        np.testing.assert_allclose(t.max(axis=0), 1 - smoothing + smoothing / 4)
+        np.testing.assert_allclose(t.sum(axis=0), 1)
+        np.testing.assert_array_equal(w, rows_of[:, 1])
+
+
+def test_two_classes_can_be_one_output():
+    labels = np.array([0, 1, 1])
+    [(_, t, _)] = _Batches(Examples(np.ones((3, 2)), labels, 1, 0.2), 3).epoch(
+        np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(t, [[0.1, 0.9, 0.9]])

@@ -15,7 +15,7 @@ from engine.data.preprocessing import (
     FeatureEncoder,
     TargetScaler,
     conform,
-    input_width,
+    input_shape,
 )
 from engine.data.table import Column, InputColumn, Table
 from engine.errors import DataError, SchemaError
@@ -31,7 +31,7 @@ def clip(x):
 def encoded(dtype=np.float64, **columns):
     """Columns as a network sees them after fitting on themselves."""
     rows = table(**columns)
-    return FeatureEncoder.fit(rows, list(columns)).transform(rows, dtype)
+    return FeatureEncoder.fit(rows, list(columns)).transform(rows, dtype)[:, :-1]
 
 
 # -- numbers -------------------------------------------------------------------------------------
@@ -51,13 +51,13 @@ def test_numbers_that_are_mostly_equal_are_scaled_by_their_span():
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e-300, 1e300])
 def test_a_constant_column_vanishes_and_stays_away(value):
     fitted = FeatureEncoder.fit(table(x=[value] * 10), ["x"])
-    assert not fitted.transform(table(x=[value, value + 1, 5.0]), np.float64).any()
+    assert not fitted.transform(table(x=[value, value + 1, 5.0]), np.float64)[:, :-1].any()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e-300, 1e300])
 def test_a_constant_tensor_vanishes_and_stays_away(value):
     fitted = FeatureEncoder.fit(table(x=np.full((10, 2, 2), value)), ["x"])
-    assert not fitted.transform(table(x=np.full((3, 2, 2), value + 1)), np.float64).any()
+    assert not fitted.transform(table(x=np.full((3, 2, 2), value + 1)), np.float64)[:, :-1].any()
 
 
 @given(values=st.lists(FINITE, min_size=1, max_size=9), later=st.lists(FINITE, min_size=1))
@@ -65,7 +65,7 @@ def test_no_finite_number_leaves_the_clip_or_overflows(values, later):
     fitted = FeatureEncoder.fit(table(x=values), ["x"])
     assert np.isfinite(fitted.scale).all()
     for rows in (values, later):
-        x = fitted.transform(table(x=rows), np.float64)
+        x = fitted.transform(table(x=rows), np.float64)[:, :-1]
         assert (np.abs(x) <= CLIP).all()
         order = np.argsort(rows, kind="stable")
         assert (np.diff(x[order, 0]) >= 0).all()
@@ -73,7 +73,7 @@ def test_no_finite_number_leaves_the_clip_or_overflows(values, later):
 
 def test_an_extreme_lands_at_the_edge_and_not_in_the_middle():
     fitted = FeatureEncoder.fit(table(x=[0.0, 1.0, 2.0, 3.0]), ["x"])
-    x = fitted.transform(table(x=[1e5, 1e155, 1.7e308, -1.7e308]), np.float64)
+    x = fitted.transform(table(x=[1e5, 1e155, 1.7e308, -1.7e308]), np.float64)[:, :-1]
     assert x[:, 0] == pytest.approx([CLIP, CLIP, CLIP, -CLIP])
 
 
@@ -86,7 +86,7 @@ def test_the_clip_leaves_small_numbers_nearly_alone():
 
 def test_what_is_fitted_does_not_change_with_what_is_transformed():
     fitted = FeatureEncoder.fit(table(x=[1.0, 2.0, 3.0, 4.0, 5.0]), ["x"])
-    x = fitted.transform(table(x=[3.0, 5.0, 300.0]), np.float64)
+    x = fitted.transform(table(x=[3.0, 5.0, 300.0]), np.float64)[:, :-1]
     assert x[:, 0] == pytest.approx([0, clip(1.0), clip(148.5)])
 
 
@@ -136,7 +136,8 @@ def test_the_width_of_a_category_is_known_before_it_is_fitted(levels, width):
     names = [f"level {number}" for number in range(levels)]
     rows = table(colour=names)
     inputs = [InputColumn.of(rows.column("colour"))]
-    assert input_width(inputs) == width == FeatureEncoder.fit(rows, ["colour"]).width
+    assert input_shape(inputs, coded=False) == (width,)
+    assert width == FeatureEncoder.fit(rows, ["colour"]).width
 
 
 def test_a_level_that_no_training_row_has_vanishes():
@@ -148,12 +149,12 @@ def test_a_level_that_no_training_row_has_vanishes():
 
 def test_levels_in_another_order_are_the_same_levels():
     fitted = FeatureEncoder.fit(table(colour=["red", "green", "blue"]), ["colour"])
-    expected = fitted.transform(table(colour=["red", "blue", "green"]), np.float64)
+    expected = fitted.transform(table(colour=["red", "blue", "green"]), np.float64)[:, :-1]
     codes = np.array([0, 2, 1], dtype=np.int32)
     other = Table((Column("colour", "category", codes, ("red", "green", "blue")),))
-    np.testing.assert_array_equal(fitted.transform(other, np.float64), expected)
+    np.testing.assert_array_equal(fitted.transform(other, np.float64)[:, :-1], expected)
     fewer = table(colour=["red", "blue"])
-    np.testing.assert_array_equal(fitted.transform(fewer, np.float64), expected[:2])
+    np.testing.assert_array_equal(fitted.transform(fewer, np.float64)[:, :-1], expected[:2])
 
 
 def test_columns_stand_side_by_side_in_the_order_of_the_features(rng):
@@ -162,8 +163,8 @@ def test_columns_stand_side_by_side_in_the_order_of_the_features(rng):
         b=["x", "y", "z"] * 3,
         c=rng.standard_normal((9, 2, 2)),
     )
-    together = FeatureEncoder.fit(rows, ["c", "a", "b"]).transform(rows, np.float64)
-    alone = [FeatureEncoder.fit(rows, [name]).transform(rows, np.float64) for name in "cab"]
+    together = FeatureEncoder.fit(rows, ["c", "a", "b"]).transform(rows, np.float64)[:, :-1]
+    alone = [FeatureEncoder.fit(rows, [name]).transform(rows, np.float64)[:, :-1] for name in "cab"]
     np.testing.assert_array_equal(together, np.hstack(alone))
 
 
@@ -188,7 +189,7 @@ def test_columns_stand_side_by_side_in_the_order_of_the_features(rng):
 def test_what_a_network_cannot_be_fed_is_refused(trained, later, expected, got, row):
     fitted = FeatureEncoder.fit(table(x=trained), ["x"])
     with pytest.raises(SchemaError) as refusal:
-        fitted.transform(table(x=later), np.float64)
+        fitted.transform(table(x=later), np.float64)[:, :-1]
     error = refusal.value
     assert (error.column, error.expected, error.row) == ("x", expected, row)
     assert error.got.startswith(got)
@@ -197,7 +198,7 @@ def test_what_a_network_cannot_be_fed_is_refused(trained, later, expected, got, 
 def test_a_column_that_is_absent_is_refused():
     fitted = FeatureEncoder.fit(table(width=[1.0, 2.0]), ["width"])
     with pytest.raises(SchemaError, match="did you mean 'widht'"):
-        fitted.transform(table(widht=[1.0]), np.float64)
+        fitted.transform(table(widht=[1.0]), np.float64)[:, :-1]
 
 
 def test_all_kinds_of_numbers_conform_to_each_other():

@@ -1,0 +1,66 @@
+"""What every layer is: shapes first, memory later, steps last."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from engine.arrays import Shape, Tensor
+from engine.wires import Bound, Wire, Workspace
+
+Tensors = Mapping[str, Tensor]
+
+
+class Layer(ABC):
+    """A layer of a network.
+
+    Made from its spec it knows its shapes and holds no memory, so that a
+    network can be measured before it is built. The network then gives it views
+    into its flat vectors.
+
+    Parameters
+    ----------
+    input_shape, output_shape : Shape
+        Of one example.
+
+    Attributes
+    ----------
+    parameter_shapes, statistic_shapes : dict of str to Shape
+        Of what is learnt by gradient, and of what is remembered without one.
+    parameters, gradients, statistics : Tensors
+        Views, once the network has given them.
+    """
+
+    plain: ClassVar[frozenset[str]] = frozenset({"bias"})
+    """Tensors that weight decay leaves alone."""
+
+    def __init__(self, input_shape: Shape, output_shape: Shape) -> None:
+        self.input_shape, self.output_shape = input_shape, output_shape
+        self.parameter_shapes: dict[str, Shape] = {}
+        self.statistic_shapes: dict[str, Shape] = {}
+        self.parameters: Tensors = {}
+        self.gradients: Tensors = {}
+        self.statistics: Tensors = {}
+
+    def initialize(self, rng: np.random.Generator) -> None:  # noqa: B027 - most have nothing to draw
+        """Fill the parameters and statistics."""
+
+    @abstractmethod
+    def bind(self, x: Wire, workspace: Workspace) -> Bound:
+        """Take what a batch of this size needs, and return how to go forward and back."""
+
+    def tensors(self) -> Tensors:
+        """Return all numbers by name, as views."""
+        return {**self.split(self.parameters), **self.statistics}
+
+    def split(self, tensors: Tensors) -> Tensors:
+        """Return parameters, or their gradients, as they are known outside, as views."""
+        return tensors
+
+    @property
+    def units(self) -> int:
+        """How many numbers it answers for an example."""
+        return int(np.prod(self.output_shape, dtype=np.int64))

@@ -1,0 +1,138 @@
+"""Wires: what layers hand to each other, and the workspace that it is laid out in.
+
+A batch is a matrix with one example a column. Before the first step of a size,
+every layer is *bound* to that size: it takes all arrays that it will write to,
+and returns a function that goes forward and one that goes back. A step then
+only calls them, and allocates nothing. What a layer keeps for the way back is
+in the functions' closure, so that any number of threads share one layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from engine.arrays import Matrix, Tensor, aligned_zeros
+
+Step = Callable[[], Any]
+
+
+class Wire:
+    """The outputs of some units for a batch, and the gradient of the loss at them.
+
+    Below the outputs is one more row, of a unit that is always 1: its weights
+    are the biases of the layer above.
+
+    Parameters
+    ----------
+    full : Matrix of shape (units + 1, batch)
+        The last row is 1.
+    gradient : Matrix of shape (units, batch) or None
+        None where no layer below learns.
+    moves : bool
+        Whether it is shown other memory for every batch, as a network's first wire is.
+    """
+
+    __slots__ = ("full", "gradient", "moves")
+
+    def __init__(self, full: Matrix, gradient: Matrix | None, *, moves: bool = False) -> None:
+        self.full, self.gradient, self.moves = full, gradient, moves
+
+    @property
+    def value(self) -> Matrix:
+        """The outputs, of shape (units, batch)."""
+        return self.full[:-1]
+
+    def settled(self, workspace: Workspace) -> tuple[Matrix, Step]:
+        """Return where the outputs always are, and the step that brings them there."""
+        if not self.moves:
+            return self.value, nothing
+        place = workspace.array(self.units, self.batch)
+        return place, lambda: np.copyto(place, self.value)
+
+    @property
+    def units(self) -> int:
+        """How many units."""
+        return len(self.full) - 1
+
+    @property
+    def batch(self) -> int:
+        """How many examples."""
+        return int(self.full.shape[1])
+
+
+class Workspace:
+    """Hands out the arrays of one bound network.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of every array.
+    batch : int
+        How many examples.
+    rng : numpy.random.Generator, optional
+        Where dropout draws from. Without one the network behaves as in a prediction.
+    learns : bool
+        Whether gradients are wanted.
+    shares : bool
+        Whether a layer and its activation may share their memory, so that more of a step stays
+        in cache. The wire between them then does not show what it was before the activation.
+    """
+
+    def __init__(
+        self,
+        dtype: DTypeLike,
+        batch: int,
+        *,
+        rng: np.random.Generator | None = None,
+        learns: bool = False,
+        shares: bool = False,
+    ) -> None:
+        self.dtype, self.batch, self.rng = np.dtype(dtype), batch, rng
+        self.learns, self.shares = learns, shares
+
+    def array(self, *shape: int) -> Tensor:
+        """Return an array of zeros."""
+        return aligned_zeros(shape, self.dtype)
+
+    def mask(self, *shape: int) -> NDArray[np.bool_]:
+        """Return an array of truth values."""
+        return np.zeros(shape, dtype=np.bool_)
+
+    def scalar(self, value: float) -> Tensor:
+        """Return a number as an array without dimensions: NumPy is quicker with these."""
+        return np.array(value, dtype=self.dtype)
+
+    def wire(self, units: int, *, learns: bool = True, moves: bool = False) -> Wire:
+        """Return a wire; with a gradient where something below it ``learns``, if any is wanted."""
+        full = self.array(units + 1, self.batch)
+        full[-1] = 1
+        gradient = self.array(units, self.batch) if learns and self.learns else None
+        return Wire(full, gradient, moves=moves)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A layer that was bound to a batch size.
+
+    Parameters
+    ----------
+    output : Wire
+    forward : callable
+        Fills ``output.value`` from the input.
+    backward : callable
+        Reads ``output.gradient``, fills the input's gradient if it has one, and
+        the layer's part of the network's gradient.
+    """
+
+    output: Wire
+    forward: Step
+    backward: Step
+
+
+def nothing() -> None:
+    """Do nothing, where a layer has nothing to do."""

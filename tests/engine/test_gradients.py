@@ -1,0 +1,199 @@
+"""Every layer, activation and loss agrees with central differences; none can be forgotten."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import spec
+from engine.gradcheck import network_error, slope_error
+from engine.losses import bind_loss
+from engine.network import Architecture, Inputs
+from engine.wires import Workspace
+
+TOLERANCE = 1e-6
+FLAT, IMAGE = (6,), (2, 7, 7)
+
+DENSE = spec.DenseLayer(units=6, activation="tanh")
+BARE = spec.DenseLayer(units=6, activation="identity", bias=False)
+CONV = spec.Conv2dLayer(filters=3, kernel=3, activation="tanh")
+
+LAYERS: dict[type[spec.Spec], list[tuple[tuple[int, ...], list[Any]]]] = {
+    spec.DenseLayer: [(FLAT, [DENSE, BARE]), (IMAGE, [DENSE])],
+    spec.ActivationLayer: [(FLAT, [BARE, spec.ActivationLayer(activation="gelu")])],
+    spec.DropoutLayer: [(FLAT, [DENSE, spec.DropoutLayer(rate=0.5), DENSE])],
+    spec.BatchNormLayer: [
+        (FLAT, [DENSE, spec.BatchNormLayer(), DENSE]),
+        (FLAT, [spec.BatchNormLayer()]),
+        (IMAGE, [CONV, spec.BatchNormLayer()]),
+    ],
+    spec.LayerNormLayer: [
+        (FLAT, [DENSE, spec.LayerNormLayer(), DENSE]),
+        (IMAGE, [spec.LayerNormLayer()]),
+    ],
+    spec.EmbeddingLayer: [(FLAT, [spec.EmbeddingLayer(dimensions=3), DENSE])],
+    spec.ReshapeLayer: [((18,), [spec.ReshapeLayer(shape=[2, 3, 3]), CONV])],
+    spec.FlattenLayer: [(IMAGE, [CONV, spec.FlattenLayer(), DENSE])],
+    spec.Conv2dLayer: [
+        (IMAGE, [CONV, CONV]),
+        (IMAGE, [CONV.model_copy(update={"stride": 2, "padding": 2, "bias": False})]),
+        (IMAGE, [CONV.model_copy(update={"kernel": 7})]),
+    ],
+    spec.MaxPool2dLayer: [
+        (IMAGE, [CONV, spec.MaxPool2dLayer()]),
+        (IMAGE, [CONV, spec.MaxPool2dLayer(window=3, stride=2)]),
+    ],
+    spec.AveragePool2dLayer: [
+        (IMAGE, [CONV, spec.AveragePool2dLayer()]),
+        (IMAGE, [CONV, spec.AveragePool2dLayer(window=3, stride=1)]),
+    ],
+    spec.ResidualLayer: [
+        (FLAT, [DENSE, spec.ResidualLayer(layers=[DENSE, BARE]), DENSE]),
+        (FLAT, [spec.ResidualLayer(layers=[DENSE, spec.LayerNormLayer(), BARE])]),
+        (
+            IMAGE,
+            [spec.ResidualLayer(layers=[CONV.model_copy(update={"filters": 2, "padding": 1})])],
+        ),
+    ],
+}
+CASES = [(shape, layers) for cases in LAYERS.values() for shape, layers in cases]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1986)
+
+
+def built(layers, shape, outputs, rng, output="softmax", levels=None):
+    """Return a float64 network whose biases are not 0 either."""
+    inputs = Inputs(shape, levels or {})
+    network = Architecture(spec.NetworkSpec(layers=layers), inputs, outputs, output).build(
+        "float64"
+    )
+    network.initialize(rng)
+    network.parameters[:] += 0.1 * rng.standard_normal(network.parameters.size)
+    return network
+
+
+def drawn(loss, task, shape, outputs, rng, batch=5):
+    """Return rows with their ones, and targets that suit the loss."""
+    rows = np.ones((batch, int(np.prod(shape)) + 1))
+    rows[:, :-1] = rng.standard_normal((batch, rows.shape[1] - 1))
+    if task == "classification":
+        labels = rng.integers(0, max(outputs, 2), batch)
+        classes = np.arange(1, 2) if outputs == 1 else np.arange(outputs)
+        return rows, (labels == classes[:, None]).astype(float)
+    if isinstance(loss, spec.Poisson):
+        return rows, rng.poisson(3, (outputs, batch)).astype(float)
+    return rows, rng.standard_normal((outputs, batch))
+
+
+def test_no_layer_is_forgotten():
+    union, _ = get_args(spec.Layer)
+    assert set(LAYERS) == set(get_args(union))
+
+
+def test_no_loss_is_forgotten():
+    union, _ = get_args(spec.Loss)
+    assert {*spec.CLASS_LOSSES, *spec.NUMBER_LOSSES} == set(get_args(union))
+
+
+@pytest.mark.parametrize(("shape", "layers"), CASES, ids=lambda case: str(case)[:60])
+def test_every_layer_agrees_with_central_differences_while_learning(shape, layers, rng):
+    """Dropout draws the same mask each time, and batch norm uses its batch's moments."""
+    levels = {1: 5, 4: 3} if isinstance(layers[0], spec.EmbeddingLayer) else {}
+    network = built(layers, shape, 3, rng, levels=levels)
+    loss_spec = spec.CrossEntropy()
+    rows, targets = drawn(loss_spec, "classification", shape, 3, rng)
+    for place, count in levels.items():
+        rows[:, place] = rng.integers(0, count, len(rows))
+    dropout = np.random.default_rng(1)
+    workspace = Workspace("float64", len(rows), rng=dropout, learns=True)
+    bound = network.bind(workspace)
+    loss = bind_loss(loss_spec, "classification", bound.logits, workspace)
+    mask = dropout.bit_generator.state
+
+    def value(parameters):
+        network.parameters[:] = parameters
+        dropout.bit_generator.state = mask
+        bound.forward(rows)
+        return loss(targets, None)
+
+    start = network.parameters.copy()
+    value(start)
+    bound.backward()
+    assert slope_error(value, start, network.gradient.copy(), rng) < TOLERANCE
+
+
+WITH_SLOPE = [(shape, layers) for shape, layers in CASES if layers[0].type != "embedding"]
+"""All but those whose inputs are codes, which have no slope."""
+
+
+@pytest.mark.parametrize(("shape", "layers"), WITH_SLOPE, ids=lambda case: str(case)[:60])
+def test_every_layer_hands_the_gradient_on_to_its_input(shape, layers, rng):
+    loss = spec.CrossEntropy()
+    rows, targets = drawn(loss, "classification", shape, 3, rng)
+    network = built(layers, shape, 3, rng)
+    assert network_error(network, loss, "classification", rows, targets, rng) < TOLERANCE
+
+
+@pytest.mark.parametrize("activation", get_args(spec.Activation))
+def test_every_activation_agrees_with_central_differences(activation, rng):
+    layers = [spec.DenseLayer(units=9, activation=activation), DENSE]
+    loss = spec.SquaredError()
+    network = built(layers, FLAT, 2, rng, "identity")
+    rows, targets = drawn(loss, "regression", FLAT, 2, rng, batch=20)
+    assert network_error(network, loss, "regression", rows, targets, rng) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [("classification", kind) for kind in spec.CLASS_LOSSES]
+    + [("regression", kind) for kind in spec.NUMBER_LOSSES],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_loss_agrees_with_central_differences(task, kind, weighted, rng):
+    loss_spec = kind()
+    outputs = 1 if kind is spec.BinaryCrossEntropy else 3
+    workspace = Workspace("float64", 7, learns=True)
+    wire = workspace.wire(outputs)
+    loss = bind_loss(loss_spec, task, wire, workspace)
+    _, targets = drawn(loss_spec, task, FLAT, outputs, rng, batch=7)
+    weights = rng.uniform(0.1, 2, 7) if weighted else None
+
+    def value(logits):
+        wire.value[:] = logits.reshape(wire.value.shape)
+        return loss(targets, weights)
+
+    start = rng.standard_normal(outputs * 7)
+    value(start)
+    assert slope_error(value, start, wire.gradient.ravel().copy(), rng) < TOLERANCE
+
+
+@given(
+    widths=st.lists(st.integers(1, 9), max_size=4),
+    inputs=st.integers(1, 7),
+    outputs=st.integers(2, 5),
+    batch=st.integers(1, 9),
+    seed=st.integers(0, 2**32),
+)
+def test_networks_of_any_shape_agree_with_central_differences(widths, inputs, outputs, batch, seed):
+    rng = np.random.default_rng(seed)
+    layers = [spec.DenseLayer(units=units, activation="tanh") for units in widths]
+    network = built(layers, (inputs,), outputs, rng)
+    loss = spec.CrossEntropy()
+    rows, targets = drawn(loss, "classification", (inputs,), outputs, rng, batch)
+    assert network_error(network, loss, "classification", rows, targets, rng) < 1e-5
+
+
+def test_a_wrong_gradient_is_noticed(rng):
+    point, gradient = rng.standard_normal(50), rng.standard_normal(50)
+    right = slope_error(lambda p: float(gradient @ p), point, gradient, rng)
+    gradient_off = gradient.copy()
+    gradient_off[17] += 0.01
+    assert right < 1e-8
+    assert slope_error(lambda p: float(gradient @ p), point, gradient_off, rng) > 1e-6
