@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.e2e
 
 TERMINAL = ("succeeded", "failed", "cancelled")
-EPOCHS = 120
+EPOCHS = 250
 DISTURBED = {
     "target": "digit",
     "task": "classification",

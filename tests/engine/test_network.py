@@ -135,6 +135,16 @@ def test_a_network_with_other_numbers_has_them_for_itself(rng):
     np.testing.assert_array_equal(net.predict(x), before)
 
 
+def test_a_training_pass_drops_what_the_spec_says_and_a_prediction_nothing(rng):
+    layers = [spec.DenseLayer(units=8, activation="identity"), spec.DropoutLayer(rate=0.5)]
+    net, whole = network(layers, 3, 2), network(layers[:1], 3, 2)
+    x = with_ones(rng.standard_normal((20, 3)))
+    bound = net.bind(Workspace(np.float64, 20, rng=np.random.default_rng(0)))
+    bound.forward(x)
+    assert (np.abs(bound.logits.value.T - net.predict(x)) > 1e-6).any(axis=1).all()
+    np.testing.assert_array_equal(net.predict(x), whole.predict(x))
+
+
 ANSWERS = {
     "identity": lambda z: z,
     "exp": np.exp,

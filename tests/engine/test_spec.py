@@ -78,7 +78,7 @@ def test_everything_can_be_said():
         },
         "schedule": {"type": "cosine", "final": 0.5, "warmup": 0.1, "cycles": 2, "growth": 1.5},
         "training": {
-            "epochs": 7,
+            "epochs": 1,
             "batch_size": "full",
             "stop": {"target_loss": 0.1, "patience": 1, "max_seconds": 0.5},
             "average_decay": 0.9,
@@ -116,6 +116,8 @@ def test_everything_can_be_said():
         ({"optimizer": {"type": "sgd", "beta1": 0.9}}, ("optimizer", "beta1")),
         ({"optimizer": {"type": "adam", "learning_rate": 0}}, ("optimizer", "learning_rate")),
         ({"optimizer": {"type": "adam", "learning_rate": "0.1"}}, ("optimizer", "learning_rate")),
+        ({"optimizer": {"type": "adam", "epsilon": 0}}, ("optimizer", "epsilon")),
+        ({"optimizer": {"type": "adam", "epsilon": 1.1}}, ("optimizer", "epsilon")),
         ({"optimizer": {"type": "adam", "beta1": 1}}, ("optimizer", "beta1")),
         ({"optimizer": {"type": "adam", "beta2": 1}}, ("optimizer", "beta2")),
         ({"optimizer": {"type": "sgd", "momentum": 1}}, ("optimizer", "momentum")),

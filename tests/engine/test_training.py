@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -212,6 +213,17 @@ def test_the_clock_of_the_curve_never_goes_back():
     assert state.seconds == curve[-1].seconds
 
 
+def test_measuring_takes_time_as_well():
+    def slowly(_predictions, _y):
+        time.sleep(0.02)
+        return {}
+
+    rows = data(examples(14), examples(6, seed=1), slowly)
+    _, _, curve = run(spec(training=TrainingRun(epochs=2)), rows)
+    assert curve[0].seconds >= 0.02
+    assert curve[1].seconds >= 0.04
+
+
 def test_the_training_loss_is_the_mean_over_rows_not_over_batches():
     rows = examples(7, dtype=np.float64)
     how = spec(
@@ -262,6 +274,15 @@ def test_a_target_loss_stops_the_first_epoch_that_reaches_it():
     assert reports[-1].stopped == "target_loss"
     assert curve[-1].train_loss <= 0.8 < min(point.train_loss for point in curve[:-1])
     assert (reports[-1].fraction, reports[-1].eta_seconds) == (1, 0)
+
+
+def test_a_target_loss_is_reached_where_it_is_met_exactly():
+    how = spec(training=TrainingRun(epochs=5))
+    _, _, curve = run(how, data(examples(40)))
+    stop = StopRules(target_loss=curve[2].train_loss)
+    how = spec(training=TrainingRun(epochs=5, stop=stop))
+    _, reports, again = run(how, data(examples(40)))
+    assert (len(again), reports[-1].stopped) == (3, "target_loss")
 
 
 def turned_against(rows):

@@ -49,10 +49,20 @@ def test_each_class_has_its_share_and_keeps_a_row_to_train_on(labels, fraction, 
         assert (np.abs(shares - exact) < 1).all()
 
 
-def test_remainders_go_to_those_who_are_owed_most():
-    labels = np.repeat([0, 1, 2], [50, 30, 20])
-    _, validation = split(100, 0.07, drawn(0), labels)  # 3.5, 2.1 and 1.4 rows
-    assert np.bincount(labels[validation]).tolist() == [4, 2, 1]
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "shares"),
+    [
+        ([50, 30, 20], 0.07, [4, 2, 1]),  # of 3.5, 2.1 and 1.4 rows
+        ([50, 30, 20], 0.08, [4, 2, 2]),  # of 4.0, 2.4 and 1.6 rows
+        ([1, 10], 0.5, [0, 6]),  # of 0.5 and 5.5 rows, but the first class keeps its only one
+        ([1, 10], 0.99, [0, 9]),
+        ([1, 1, 1], 0.5, [0, 0, 0]),
+    ],
+)
+def test_remainders_go_to_those_who_are_owed_most_and_can_spare_it(sizes, fraction, shares):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    _, validation = split(len(labels), fraction, drawn(0), labels)
+    assert np.bincount(labels[validation], minlength=len(sizes)).tolist() == shares
 
 
 @pytest.mark.parametrize("labels", [None, np.arange(5) % 2])
