@@ -217,8 +217,8 @@ class Network:
     def _predict_one(self, row: Matrix) -> Matrix:
         """Predict one row, as two.
 
-        Alone it would take another BLAS kernel than the same row in a block, and
-        differ in its last bits.
+        Alone it would take a BLAS kernel that sums in another order. Its last
+        bits may still differ from those of the same row in a block.
         """
         bound = self._bound_to(1)
         np.copyto(bound.source.full, row.T)

@@ -126,7 +126,13 @@ def test_every_line_of_the_logs_is_an_object_with_the_id_of_what_it_is_about(ser
     caller = service.caller
     job = caller.submit(caller.upload(), target="species")
     caller.wait_for(job, "succeeded")
-    lines = [line for command in service.commands for line in log_lines(command.logged)]
+
+    def logged():
+        return [line for command in service.commands for line in log_lines(command.logged)]
+
+    # The worker logs the end after it has committed it.
+    wait_until(lambda: any((x["message"], x.get("job_id")) == ("succeeded", job) for x in logged()))
+    lines = logged()
     assert {line["role"] for line in lines} >= {"api", "worker"}
     assert all(line["request_id"] for line in lines if line["logger"] == "app.access")
     of_runner = [line for line in lines if line["logger"] == "worker.runner"]
