@@ -20,7 +20,7 @@ serve: .venv/base  ## run the API and a worker until Ctrl-C
 test: lint types contracts  ## everything CI checks: lint, types, contracts, all tests
 	$(TESTS)
 
-check: format lint types contracts  ## the truth in under a minute: all but the end-to-end tests
+check: format lint types contracts  ## the truth in about a minute: all but the end-to-end tests
 	$(TESTS) -m "not e2e"
 
 format: .venv/dev  ## format the code
