@@ -112,3 +112,85 @@ def test_an_optimizer_names_what_it_remembers(settings, names):
     assert list(optimizer.moments) == names
     assert all(moment.dtype == np.float32 for moment in optimizer.moments.values())
     assert optimizer.t == 0
+
+
+def test_lion_agrees_with_algorithm_2(rng):
+    theta = rng.standard_normal(50)
+    settings = spec.Lion(beta1=0.8, beta2=0.95, weight_decay=0.1)
+    expected, m = theta.copy(), np.zeros_like(theta)
+    for _ in range(60):
+        g = slope(expected)
+        step = np.sign(0.8 * m + 0.2 * g) + 0.1 * expected
+        expected = expected - 0.01 * step
+        m = 0.95 * m + 0.05 * g
+    np.testing.assert_allclose(ours(settings, theta, [0.01] * 60), expected, rtol=1e-9, atol=1e-12)
+
+
+def minimized(settings, theta, value, gradient_at, steps):
+    """Minimize a function; return where it ends and the values on the way."""
+    parameters, gradient = theta.copy(), np.zeros_like(theta)
+    optimizer = build_optimizer(settings, parameters, gradient, np.ones_like(theta))
+
+    def evaluate():
+        gradient[:] = gradient_at(parameters)
+        return value(parameters)
+
+    values = []
+    for _ in range(steps):
+        values.append(evaluate())
+        optimizer.step(settings.learning_rate, values[-1], evaluate)
+    return parameters, values
+
+
+def rosenbrock(x):
+    return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
+
+
+def rosenbrock_slope(x):
+    g = np.zeros_like(x)
+    g[:-1] = -400 * x[:-1] * (x[1:] - x[:-1] ** 2) - 2 * (1 - x[:-1])
+    g[1:] += 200 * (x[1:] - x[:-1] ** 2)
+    return g
+
+
+def test_lbfgs_finds_the_end_of_a_curved_valley_and_never_climbs():
+    end, values = minimized(spec.Lbfgs(), np.full(6, -1.0), rosenbrock, rosenbrock_slope, 120)
+    np.testing.assert_allclose(end, 1, atol=1e-6)
+    assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
+
+
+def test_lbfgs_needs_about_a_step_a_direction_in_a_bowl(rng):
+    curvature = np.linspace(0.1, 10, 8)
+    start = rng.standard_normal(8)
+    end, _ = minimized(
+        spec.Lbfgs(),
+        start,
+        lambda x: float(curvature @ x**2) / 2,
+        lambda x: curvature * x,
+        30,
+    )
+    np.testing.assert_allclose(end, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("plus", [False, True], ids=["iRprop-", "iRprop+"])
+def test_rprop_finds_the_bottom_however_steep_the_sides(plus, rng):
+    curvature = 10.0 ** np.arange(-6, 7)
+    end, _ = minimized(
+        spec.Rprop(plus=plus),
+        rng.standard_normal(13),
+        lambda x: float(curvature @ x**2),
+        lambda x: 2 * curvature * x,
+        200,
+    )
+    assert np.abs(end).max() < 1e-3
+
+
+def test_irprop_plus_takes_a_step_back_where_the_sign_changed_and_the_loss_rose():
+    parameters, gradient = np.array([0.0]), np.array([-1.0])
+    optimizer = build_optimizer(spec.Rprop(plus=True), parameters, gradient, np.ones(1))
+    optimizer.step(0.01, 1.0, float)
+    assert parameters[0] == pytest.approx(0.01)
+    gradient[0] = 1.0
+    optimizer.step(0.01, 2.0, float)
+    assert parameters[0] == pytest.approx(0.0)
+    assert optimizer.moments["size"][0] == pytest.approx(0.005)
