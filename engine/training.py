@@ -254,6 +254,7 @@ class _Loop:
     batches_an_epoch: int = field(init=False)
     prepares: bool = field(init=False)
     rate_moves: bool = field(init=False)
+    last: _Step | None = field(init=False, default=None)
     rows_here: int = field(init=False, default=0)
     seconds_here: float = field(init=False, default=0.0)
     rate: float = field(init=False, default=0.0)
@@ -301,7 +302,7 @@ class _Loop:
     def update(self, batch: Batch) -> None:
         """Make one update: forward, backward, step."""
         state, size = self.state, len(batch[0])
-        step = self.steps.get(size) or self.bind(size)
+        step = self.last = self.steps.get(size) or self.bind(size)
         loss = step.run(batch)
         if not math.isfinite(loss):
             raise DivergedError(state.epoch + 1, state.step + 1)
@@ -402,8 +403,13 @@ class _Loop:
             state.falls, state.waited = state.falls + 1, 0
 
     def watch(self) -> dict[str, float]:
-        """Return what goes on in every layer, as the last batch has left it."""
-        bound, figures = max(self.steps.items())[1].bound, {}
+        """Return what goes on in every layer, as the epoch's last batch has left it.
+
+        Nothing is known where the state was saved between that batch and the epoch's end.
+        """
+        if self.last is None:
+            return {}
+        bound, figures = self.last.bound, {}
         for name, layer in self.state.network.layers.items():
             values = bound.layers[name].output.value
             figures[f"{name}.mean"] = float(values.mean())

@@ -17,12 +17,23 @@ from engine.losses import bind_loss
 from engine.metrics import classification_metrics
 from engine.network import answer
 from engine.spec import (
+    Adagrad,
     Adam,
+    AdamW,
+    BatchNormLayer,
     CosineSchedule,
     DenseLayer,
     DropoutLayer,
+    Lbfgs,
+    Lion,
+    Nadam,
     NetworkSpec,
+    OneCycleSchedule,
+    PlateauSchedule,
+    RmsProp,
+    Rprop,
     Sgd,
+    StepSchedule,
     StopRules,
     TrainingRun,
 )
@@ -476,3 +487,84 @@ def test_dropout_does_not_disturb_the_order_of_the_rows_or_the_first_weights():
         **SHAPE,
     )
     np.testing.assert_array_equal(plain.network.parameters, dropping.network.parameters)
+
+
+FULL = TrainingRun(epochs=4, batch_size="full")
+NORMED = NetworkSpec(layers=[DenseLayer(units=6), BatchNormLayer(), DropoutLayer(rate=0.2)])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": Adagrad()},
+        {"optimizer": RmsProp()},
+        {"optimizer": AdamW(clip_norm=0.1)},
+        {"optimizer": Nadam(l1=0.01)},
+        {"optimizer": Lion()},
+        {"optimizer": Rprop(), "training": FULL},
+        {"optimizer": Rprop(plus=True), "training": FULL},
+        {"optimizer": Lbfgs(weight_decay=0.01), "training": FULL},
+        {"network": NORMED},
+        {"schedule": PlateauSchedule(patience=0, factor=0.5)},
+        {"schedule": OneCycleSchedule()},
+        {"schedule": StepSchedule(epochs=1)},
+        {"training": TrainingRun(epochs=3, batch_size=4, average_decay=0.9)},
+    ],
+    ids=lambda changes: str(next(iter(changes.values())))[:40],
+)
+@pytest.mark.usefixtures("reporting_every_update")
+def test_whatever_is_asked_for_goes_on_from_a_saved_state_bit_for_bit(changes):
+    how = spec(**{"training": TrainingRun(epochs=3, batch_size=5), **changes})
+    rows = data(examples(14), examples(6, seed=1), classification_metrics)
+    whole, reports, curve = run(how, rows)
+    for saved_after in range(1, len(reports), 2):
+        early = start(how, **SHAPE)
+        going = train(early, rows, how)
+        before = [next(going) for _ in range(saved_after)]
+        late = load_state(dump_state(early), how, **SHAPE)
+        after = list(train(late, rows, how))
+        np.testing.assert_array_equal(late.network.numbers, whole.network.numbers)
+        assert_same_state(late, whole)
+        assert timeless(curve_of(before + after)) == timeless(curve)
+
+
+def test_weighted_rows_rule_what_is_learnt():
+    """Two rows contradict each other; the one that counts more wins in proportion."""
+    x = np.zeros((4, 2), dtype=np.float32)
+    contradicting = fed(x, np.array([0, 0, 1, 1]), 2)
+    weights = np.array([1.5, 1.5, 0.5, 0.5], dtype=np.float32)
+    how = spec(
+        network=NetworkSpec(layers=[]),
+        optimizer=Adam(learning_rate=0.1),
+        training=TrainingRun(epochs=400, batch_size="full"),
+    )
+    state, _, _ = run(how, data(replace(contradicting, weights=weights)), outputs=2)
+    np.testing.assert_allclose(
+        state.best_network().predict(contradicting.x[:1]), [[0.75, 0.25]], atol=1e-3
+    )
+
+
+def test_a_watched_training_tells_what_goes_on_in_every_layer():
+    how = spec(training=TrainingRun(epochs=2, batch_size=5, watch=True))
+    _, _, curve = run(how, data(examples(14)))
+    for point in curve:
+        assert set(point.metrics) == {
+            *(f"layers.{n}.{what}" for n in (0, 1) for what in ("mean", "deviation")),
+            *(f"layers.{n}.gradient_norm" for n in (0, 1)),
+            *(f"layers.0.activation.{what}" for what in ("mean", "deviation")),
+        }
+        assert abs(point.metrics["layers.0.activation.mean"]) < 1
+        assert point.metrics["layers.0.gradient_norm"] > 0
+
+
+def test_a_plateau_lowers_the_learning_rate():
+    rows = examples(40)
+    how = spec(
+        optimizer=Adam(learning_rate=0.4),
+        schedule=PlateauSchedule(patience=1, factor=0.5, smallest=0.25),
+        training=TrainingRun(epochs=30),
+    )
+    _, _, curve = run(how, data(rows, turned_against(rows)))
+    rates = [point.learning_rate for point in curve]
+    assert rates == sorted(rates, reverse=True)
+    assert {0.4, 0.2, 0.1} == {round(rate, 6) for rate in rates}
