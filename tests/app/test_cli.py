@@ -76,7 +76,8 @@ def test_migrate_makes_the_home_and_the_database_and_may_run_again(run, tmp_path
     for _ in range(2):
         status, _ = run("migrate")
         assert status == 0
-    database = Database(f"sqlite:///{tmp_path}/home/chainrule.db")
+    file = tmp_path / "home" / "chainrule.db"
+    database = Database(f"sqlite:///{file}")
     try:
         assert migrate.is_current(database)
     finally:
