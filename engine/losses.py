@@ -2,7 +2,8 @@
 
 A loss is bound to the last wire of a network, as a layer is. Targets are a
 matrix of the wire's shape, one example a column: numbers, or 1 at the true
-class and 0 elsewhere (a mixture where labels are smoothed). Gradients are
+class and 0 elsewhere (a mixture where labels are smoothed). Where networks are
+stacked, there is a matrix and a loss for each. Gradients are
 worked out at the logits, fused with the softmax or sigmoid that a prediction
 puts behind them, so that nothing overflows.
 """
@@ -26,6 +27,9 @@ Loss = Callable[[Matrix, Vector | None], float]
 It fills the gradient of the wire that it was bound to, if the wire has one.
 """
 
+StackedLoss = Callable[[Tensor, Tensor | None], Vector]
+"""The same for stacked networks: from shapes (K, outputs, batch) and (K, 1, batch) to K losses."""
+
 Fill = Callable[[Matrix], Any]
 """From targets: fills the loss and its slope at every output, or the loss at every example."""
 
@@ -33,11 +37,7 @@ Fill = Callable[[Matrix], Any]
 def bind_loss(settings: spec.Loss, task: spec.Task, logits: Wire, workspace: Workspace) -> Loss:
     """Bind a loss to the outputs of a network for one batch size."""
     z = logits.value
-    slope = workspace.array(*z.shape) if logits.gradient is None else logits.gradient
-    bind = _FILLS[type(settings)]
-    if isinstance(settings, spec.SquaredError) and task == "classification":
-        bind = _brier
-    values, fill = bind(settings, z, slope, workspace)
+    slope, values, fill = _bind(settings, task, logits, workspace)
     scale, weighted = workspace.scalar(1 / values.size), workspace.array(*values.shape)
     quick = None
     if isinstance(settings, spec.CrossEntropy):
@@ -59,12 +59,45 @@ def bind_loss(settings: spec.Loss, task: spec.Task, logits: Wire, workspace: Wor
     return loss
 
 
+def bind_stacked_loss(
+    settings: spec.Loss, task: spec.Task, logits: Wire, workspace: Workspace
+) -> StackedLoss:
+    """Bind a loss to the outputs of stacked networks for one batch size."""
+    slope, values, fill = _bind(settings, task, logits, workspace)
+    size = values[0].size
+    scale = workspace.scalar(1 / size)
+
+    def losses(t: Tensor, weights: Tensor | None) -> Vector:
+        fill(t)
+        np.multiply(slope, scale, out=slope)
+        if weights is not None:
+            np.multiply(slope, weights, out=slope)
+            np.multiply(values, weights, out=values)
+        means: Vector = np.add.reduce(values, axis=(1, 2)).astype(np.float64) / size
+        return means
+
+    return losses
+
+
+def _bind(
+    settings: spec.Loss, task: spec.Task, logits: Wire, workspace: Workspace
+) -> tuple[Tensor, Tensor, Fill]:
+    """Return where the slope and the loss are put, and what fills them."""
+    z = logits.value
+    slope = workspace.array(*z.shape) if logits.gradient is None else logits.gradient
+    bind = _FILLS[type(settings)]
+    if isinstance(settings, spec.SquaredError) and task == "classification":
+        bind = _brier
+    values, fill = bind(settings, z, slope, workspace)
+    return slope, values, fill
+
+
 class _Softmax:
     """Softmax of the columns of ``z``, and its logarithm at the target.
 
     Parameters
     ----------
-    z, p : Matrix of shape (classes, batch)
+    z, p : Matrix of shape (…, classes, batch)
         Logits, and where to put the probabilities.
     workspace : Workspace
     """
@@ -72,25 +105,25 @@ class _Softmax:
     def __init__(self, z: Matrix, p: Matrix, workspace: Workspace) -> None:
         self.z, self.p = z, p
         self.shifted = workspace.array(*z.shape)
-        self.total, self.chosen = workspace.array(workspace.batch), workspace.array(workspace.batch)
+        self.total, self.chosen = workspace.by_example(), workspace.by_example()
 
-    def fill(self, t: Matrix) -> Vector:
+    def fill(self, t: Matrix) -> Matrix:
         """Fill ``p``; return ``sum(t * log(p))`` of each column."""
         shifted, p, total, chosen = self.shifted, self.p, self.total, self.chosen
-        np.maximum.reduce(self.z, axis=0, out=total)
+        np.maximum.reduce(self.z, axis=-2, out=total, keepdims=True)
         np.subtract(self.z, total, out=shifted)
         np.exp(shifted, out=p)
-        np.add.reduce(p, axis=0, out=total)
+        np.add.reduce(p, axis=-2, out=total, keepdims=True)
         np.divide(p, total, out=p)
         np.multiply(shifted, t, out=shifted)
-        np.add.reduce(shifted, axis=0, out=chosen)
+        np.add.reduce(shifted, axis=-2, out=chosen, keepdims=True)
         np.log(total, out=total)
         return np.subtract(chosen, total, out=chosen)
 
 
 def _cross_entropy(
     _settings: spec.CrossEntropy, z: Matrix, slope: Matrix, workspace: Workspace
-) -> tuple[Vector, Fill]:
+) -> tuple[Matrix, Fill]:
     """``-log(p[class])`` in nats; the slope is ``p - t``."""
     softmax = _Softmax(z, slope, workspace)
     values = softmax.chosen
@@ -149,7 +182,7 @@ def _brier(
     The slope is ``p * (d - sum(p * d))`` with ``d = 2 (p - t)``: d through the softmax's Jacobian.
     """
     p, d, values = (workspace.array(*z.shape) for _ in range(3))
-    softmax, total = _Softmax(z, p, workspace), workspace.array(workspace.batch)
+    softmax, total = _Softmax(z, p, workspace), workspace.by_example()
 
     def fill(t: Matrix) -> None:
         softmax.fill(t)
@@ -157,7 +190,7 @@ def _brier(
         np.multiply(d, d, out=values)
         np.add(d, d, out=d)
         np.multiply(p, d, out=slope)
-        np.add.reduce(slope, axis=0, out=total)
+        np.add.reduce(slope, axis=-2, out=total, keepdims=True)
         np.subtract(d, total, out=d)
         np.multiply(p, d, out=slope)
 
@@ -166,12 +199,12 @@ def _brier(
 
 def _focal(
     settings: spec.Focal, z: Matrix, slope: Matrix, workspace: Workspace
-) -> tuple[Vector, Fill]:
+) -> tuple[Matrix, Fill]:
     """``-(1 - p[class])**gamma * log(p[class])`` (Lin et al. 2017, equation 4), after a softmax.
 
     The slope is ``(gamma r**(gamma - 1) q log(q) - r**gamma) (t - p)``, q = p[class], r = 1 - q.
     """
-    gamma, p, values = settings.gamma, workspace.array(*z.shape), workspace.array(workspace.batch)
+    gamma, p, values = settings.gamma, workspace.array(*z.shape), workspace.by_example()
     softmax = _Softmax(z, p, workspace)
 
     def fill(t: Matrix) -> None:
@@ -187,14 +220,14 @@ def _focal(
 
 def _hinge(
     _settings: spec.Hinge, z: Matrix, slope: Matrix, workspace: Workspace
-) -> tuple[Vector, Fill]:
+) -> tuple[Matrix, Fill]:
     """``max(0, 1 + max(z[other]) - z[class])`` (Crammer & Singer 2001)."""
-    values, far = workspace.array(workspace.batch), np.finfo(workspace.dtype).max / 4
+    values, far = workspace.by_example(), np.finfo(workspace.dtype).max / 4
 
     def fill(t: Matrix) -> None:
         others = z - far * t
-        best = others.max(axis=0)
-        np.add(1 + best, -np.add.reduce(z * t, axis=0), out=values)
+        best = others.max(axis=-2, keepdims=True)
+        np.add(1 + best, -np.add.reduce(z * t, axis=-2, keepdims=True), out=values)
         np.maximum(values, 0, out=values)
         np.subtract(others == best, t, out=slope)
         np.multiply(slope, values > 0, out=slope)

@@ -96,15 +96,26 @@ class Architecture:
         shapes = (layer.parameter_shapes for _, layer in _walk(self.layers()))
         return sum(math.prod(shape) for by_name in shapes for shape in by_name.values())
 
-    def build(self, dtype: DTypeLike) -> Network:
-        """Return a network whose numbers are all 0."""
+    def build(
+        self, dtype: DTypeLike, numbers: Tensor | None = None, gradient: Tensor | None = None
+    ) -> Network:
+        """Return a network whose numbers are all 0, or those that it is given.
+
+        Parameters
+        ----------
+        dtype : dtype
+        numbers, gradient : Tensor of shape (…, n_numbers) and (…, n_parameters), optional
+            To hold views into. With an axis before the last it is stacked networks, one a row.
+        """
         layers = self.layers()
         learnt = _Cutter(_walk(layers), "parameter_shapes")
         kept = _Cutter(_walk(layers), "statistic_shapes")
-        numbers = aligned_zeros(learnt.size + kept.size, dtype)
-        gradient = aligned_zeros(learnt.size, dtype)
-        values, gradients = learnt.cut(numbers[: learnt.size]), learnt.cut(gradient)
-        statistics = kept.cut(numbers[learnt.size :])
+        if numbers is None:
+            numbers = aligned_zeros(learnt.size + kept.size, dtype)
+        if gradient is None:
+            gradient = aligned_zeros(learnt.size, dtype)
+        values, gradients = learnt.cut(numbers[..., : learnt.size]), learnt.cut(gradient)
+        statistics = kept.cut(numbers[..., learnt.size :])
         for name, layer in _walk(layers):
             layer.parameters, layer.gradients = values[name], gradients[name]
             layer.statistics = statistics[name]
@@ -112,7 +123,7 @@ class Architecture:
 
 
 class _Cutter:
-    """Cuts a flat vector into the tensors of all layers, without copying."""
+    """Cuts a flat vector, or each row of a matrix, into the tensors of all layers, as views."""
 
     def __init__(self, layers: Iterator[tuple[str, Layer]], which: str) -> None:
         self.shapes: dict[str, dict[str, Shape]] = {
@@ -120,14 +131,14 @@ class _Cutter:
         }
         self.size = sum(math.prod(s) for shapes in self.shapes.values() for s in shapes.values())
 
-    def cut(self, vector: Vector) -> dict[str, dict[str, Tensor]]:
+    def cut(self, vectors: Tensor) -> dict[str, dict[str, Tensor]]:
         start = 0
         cut: dict[str, dict[str, Tensor]] = {}
         for layer, shapes in self.shapes.items():
             cut[layer] = {}
             for name, shape in shapes.items():
                 stop = start + math.prod(shape)
-                cut[layer][name] = vector[start:stop].reshape(shape)
+                cut[layer][name] = vectors[..., start:stop].reshape(*vectors.shape[:-1], *shape)
                 start = stop
         return cut
 
@@ -149,7 +160,7 @@ class Network:
     numbers : Vector
         The parameters, and behind them the statistics that some layers keep.
     gradient : Vector of shape (n_parameters,)
-        The layers hold views into both.
+        The layers hold views into both. Stacked networks have a row each, of both.
     layers : dict of str to Layer
         By name, first to last.
     """
@@ -163,7 +174,7 @@ class Network:
     @property
     def parameters(self) -> Vector:
         """The weights and biases."""
-        return self.numbers[: self.gradient.size]
+        return self.numbers[..., : self.gradient.shape[-1]]
 
     def initialize(self, rng: np.random.Generator) -> None:
         """Draw the first weights, each layer's as suits its activation."""
@@ -279,8 +290,8 @@ class Pass:
         self._backward = [layer.backward for layer in reversed(list(layers.values()))]
 
     def forward(self, rows: Matrix) -> None:
-        """Fill the logits for ``rows`` of shape (batch, inputs + 1), the last column 1."""
-        self.source.full = rows.T
+        """Fill the logits for ``rows`` of shape (…, batch, inputs + 1), the last column 1."""
+        self.source.full = rows.mT
         self.run()
 
     def run(self) -> None:

@@ -5,18 +5,21 @@ every layer is *bound* to that size: it takes all arrays that it will write to,
 and returns a function that goes forward and one that goes back. A step then
 only calls them, and allocates nothing. What a layer keeps for the way back is
 in the functions' closure, so that any number of threads share one layer.
+
+Networks of one shape can be *stacked*: bound as one, with an axis before all
+others, along which they lie. The same calls then compute all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from engine.arrays import Matrix, Tensor, aligned_zeros
+from engine.arrays import Matrix, Shape, Tensor, aligned_zeros
 
 Step = Callable[[], Any]
 
@@ -29,9 +32,9 @@ class Wire:
 
     Parameters
     ----------
-    full : Matrix of shape (units + 1, batch)
-        The last row is 1.
-    gradient : Matrix of shape (units, batch) or None
+    full : Matrix of shape (…, units + 1, batch)
+        The last row is 1. Stacked networks lie along an axis before these two.
+    gradient : Matrix of shape (…, units, batch) or None
         None where no layer below learns.
     moves : bool
         Whether it is shown other memory for every batch, as a network's first wire is.
@@ -44,25 +47,25 @@ class Wire:
 
     @property
     def value(self) -> Matrix:
-        """The outputs, of shape (units, batch)."""
-        return self.full[:-1]
+        """The outputs, of shape (…, units, batch)."""
+        return self.full[..., :-1, :]
 
     def settled(self, workspace: Workspace) -> tuple[Matrix, Step]:
         """Return where the outputs always are, and the step that brings them there."""
         if not self.moves:
             return self.value, nothing
-        place = workspace.array(self.units, self.batch)
+        place = workspace.array(*self.value.shape)
         return place, lambda: np.copyto(place, self.value)
 
     @property
     def units(self) -> int:
         """How many units."""
-        return len(self.full) - 1
+        return int(self.full.shape[-2]) - 1
 
     @property
     def batch(self) -> int:
         """How many examples."""
-        return int(self.full.shape[1])
+        return int(self.full.shape[-1])
 
 
 class Workspace:
@@ -74,13 +77,15 @@ class Workspace:
         Of every array.
     batch : int
         How many examples.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator, or one for each of stacked networks, optional
         Where dropout draws from. Without one the network behaves as in a prediction.
     learns : bool
         Whether gradients are wanted.
     shares : bool
         Whether a layer and its activation may share their memory, so that more of a step stays
         in cache. The wire between them then does not show what it was before the activation.
+    stack : Shape
+        The leading axes of every wire: () for one network, (K,) for K that are stacked.
     """
 
     def __init__(
@@ -88,12 +93,13 @@ class Workspace:
         dtype: DTypeLike,
         batch: int,
         *,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | Sequence[np.random.Generator] | None = None,
         learns: bool = False,
         shares: bool = False,
+        stack: Shape = (),
     ) -> None:
         self.dtype, self.batch, self.rng = np.dtype(dtype), batch, rng
-        self.learns, self.shares = learns, shares
+        self.learns, self.shares, self.stack = learns, shares, stack
 
     def array(self, *shape: int) -> Tensor:
         """Return an array of zeros."""
@@ -107,11 +113,16 @@ class Workspace:
         """Return a number as an array without dimensions: NumPy is quicker with these."""
         return np.array(value, dtype=self.dtype)
 
+    def by_example(self) -> Tensor:
+        """Return zeros of shape (…, 1, batch): one for every example."""
+        return self.array(*self.stack, 1, self.batch)
+
     def wire(self, units: int, *, learns: bool = True, moves: bool = False) -> Wire:
         """Return a wire; with a gradient where something below it ``learns``, if any is wanted."""
-        full = self.array(units + 1, self.batch)
-        full[-1] = 1
-        gradient = self.array(units, self.batch) if learns and self.learns else None
+        full = self.array(*self.stack, units + 1, self.batch)
+        full[..., -1, :] = 1
+        learns = learns and self.learns
+        gradient = self.array(*self.stack, units, self.batch) if learns else None
         return Wire(full, gradient, moves=moves)
 
 

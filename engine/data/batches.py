@@ -48,14 +48,14 @@ class Examples:
 
         Parameters
         ----------
-        y : of shape (rows, outputs), or (…, rows) for classes
+        y : of shape (…, rows, outputs), or (…, rows) for classes
 
         Returns
         -------
-        Matrix of shape (outputs, rows), or (…, outputs, rows) for classes
+        Matrix of shape (…, outputs, rows)
         """
         if y.dtype.kind == "f":
-            return cast(Matrix, y.T)
+            return cast(Matrix, y.mT)
         if self.outputs == 1:
             t = y[..., None, :].astype(self.x.dtype)
         else:

@@ -15,6 +15,7 @@ class Dropout(Layer):
 
     Srivastava et al. (2014). Deviation: values are scaled up while training
     instead of down afterwards, so that a prediction leaves them as they are.
+    Stacked networks each draw from their own generator, as they would alone.
 
     Parameters
     ----------
@@ -28,16 +29,19 @@ class Dropout(Layer):
 
     def bind(self, x: Wire, workspace: Workspace) -> Bound:
         """Bind to a batch; without a generator nothing is dropped."""
-        rng = workspace.rng
-        if rng is None or self.rate == 0:
+        if workspace.rng is None or self.rate == 0:
             return Bound(x, nothing, nothing)
         y = workspace.wire(x.units, learns=x.gradient is not None)
         dy, dx = y.gradient, x.gradient
-        mask, kept = workspace.array(x.units, x.batch), workspace.mask(x.units, x.batch)
+        mask, kept = workspace.array(*x.value.shape), workspace.mask(*x.value.shape)
+        rng, masks = workspace.rng, mask.reshape(-1, x.units, x.batch)
+        rngs = [rng] if isinstance(rng, np.random.Generator) else rng
+        draws = list(zip(rngs, masks, strict=True))
         rate, scale = workspace.scalar(self.rate), workspace.scalar(1 / (1 - self.rate))
 
         def forward() -> None:
-            rng.random(out=mask, dtype=mask.dtype.type)
+            for own, part in draws:
+                own.random(out=part, dtype=part.dtype.type)
             np.greater_equal(mask, rate, out=kept)
             np.multiply(kept, scale, out=mask)
             np.multiply(x.value, mask, out=y.value)
