@@ -47,13 +47,16 @@ class Optimizer:
     def __init__(
         self, settings: Any, parameters: Vector, gradient: Vector, decayed: Vector
     ) -> None:
-        self.settings, self.t = settings, 0
-        self.parameters, self.gradient, self.decayed = parameters, gradient, decayed
+        self.settings, self.t, self.decayed = settings, 0, decayed
         size, dtype = parameters.size, parameters.dtype
-        self.moments: dict[str, Vector] = {
-            name: aligned_zeros(size, dtype) for name in self.remembers
-        }
-        scratch = aligned_zeros(min(size, CHUNK), dtype)
+        moments = {name: aligned_zeros(size, dtype) for name in self.remembers}
+        self.work_on(parameters, gradient, moments)
+
+    def work_on(self, parameters: Vector, gradient: Vector, moments: dict[str, Vector]) -> None:
+        """Take these vectors, with what is in them, for its own from now on."""
+        self.parameters, self.gradient, self.moments = parameters, gradient, moments
+        size = parameters.size
+        scratch = aligned_zeros(min(size, CHUNK), parameters.dtype)
         self.chunks = [
             (parameters[c], gradient[c], scratch[: c.stop - c.start], c)
             for c in (slice(i, min(i + CHUNK, size)) for i in range(0, size, CHUNK))
@@ -192,7 +195,11 @@ class Adam(Optimizer):
         super().__init__(settings, *vectors)
         self.beta1, self.beta2 = self.scalar(settings.beta1), self.scalar(settings.beta2)
         self.alpha, self.epsilon = self.scalar(0), self.scalar(0)
-        m, v = self.moments["m"], self.moments["v"]
+
+    def work_on(self, parameters: Vector, gradient: Vector, moments: dict[str, Vector]) -> None:
+        """Take these vectors for its own."""
+        super().work_on(parameters, gradient, moments)
+        m, v = moments["m"], moments["v"]
         self.all_chunks = [(p, g, m[c], v[c], scratch) for p, g, scratch, c in self.chunks]
 
     def update(self, learning_rate: float) -> None:

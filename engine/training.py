@@ -11,12 +11,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from engine import spec
-from engine.arrays import Matrix, Vector
+from engine.arrays import Matrix, Tensor, Vector
 from engine.data.batches import Batch, Batches, Examples
 from engine.errors import DivergedError
 from engine.losses import Loss, bind_loss
@@ -225,7 +226,13 @@ def train(state: TrainingState, data: TrainingData, settings: ResolvedSpec) -> I
     DivergedError
         The loss is no longer a finite number.
     """
-    return _Loop(state, data, settings).run()
+    return Loop(state, data, settings).run()
+
+
+def follow(average: Tensor, numbers: Tensor, step: int, settings: ResolvedSpec) -> None:
+    """Move the average towards the numbers, faster at first so that the start is forgotten."""
+    part = 1 - min(settings.training.average_decay or 0.0, (1 + step) / (10 + step))
+    average += part * (numbers - average)
 
 
 @dataclass
@@ -245,12 +252,22 @@ class _Step:
 
 
 @dataclass
-class _Loop:
+class Loop:
+    """The training of one network.
+
+    Parameters
+    ----------
+    state : TrainingState
+    data : TrainingData
+    settings : ResolvedSpec
+    """
+
     state: TrainingState
     data: TrainingData
     settings: ResolvedSpec
     batches: Batches = field(init=False)
     steps: dict[int, _Step] = field(init=False, default_factory=dict)
+    measuring: dict[int, _Step] = field(init=False, default_factory=dict)
     batches_an_epoch: int = field(init=False)
     prepares: bool = field(init=False)
     rate_moves: bool = field(init=False)
@@ -273,14 +290,22 @@ class _Loop:
         state = self.state
         stopped = self.stop_reason() if state.batch == 0 else None
         while stopped is None:
-            seed = [self.settings.seed, ORDER_STREAM, state.epoch]
-            batches = self.batches.epoch(np.random.default_rng(seed), state.batch)
-            self.rate = self.learning_rate(state.batch)
-            while self.advance(batches):
+            for _ in self.rest_of_epoch():
                 yield self.report(None, None)
             point = self.end_epoch()
             stopped = self.stop_reason()
             yield self.report(point, stopped)
+
+    def rest_of_epoch(self) -> Iterator[None]:
+        """Make the updates that are left of the epoch, with a pause every `REPORT_SECONDS`."""
+        batches = self.batches.epoch(np.random.default_rng(self.order_seed()), self.state.batch)
+        self.rate = self.learning_rate(self.state.batch)
+        while self.advance(batches):
+            yield
+
+    def order_seed(self) -> list[int]:
+        """Return what the order of the epoch's rows is drawn from."""
+        return [self.settings.seed, ORDER_STREAM, self.state.epoch]
 
     def advance(self, batches: Iterator[Batch]) -> bool:
         """Make updates for a while; return whether there may be more in this epoch."""
@@ -312,7 +337,7 @@ class _Loop:
             prepare_gradient(self.settings.optimizer, state.optimizer)
         state.optimizer.step(self.rate, loss, lambda: self.evaluate(step, batch))
         if state.average is not None:
-            self.follow(state.average)
+            follow(state.average, state.network.numbers, state.step + 1, self.settings)
         state.batch += 1
         state.step += 1
         state.rows += size
@@ -343,12 +368,6 @@ class _Loop:
             loss += settings.l1 * float(np.abs(p).sum())
         return loss
 
-    def follow(self, average: Vector) -> None:
-        """Move the average towards the numbers, faster at first so that the start is forgotten."""
-        step, decay = self.state.step + 1, self.settings.training.average_decay or 0.0
-        part = 1 - min(decay, (1 + step) / (10 + step))
-        average += part * (self.state.network.numbers - average)
-
     def learning_rate(self, batch: int) -> float:
         """Return the learning rate of the update on a batch of this epoch."""
         state, settings = self.state, self.settings
@@ -372,12 +391,12 @@ class _Loop:
         train_loss = state.train_loss = state.loss_sum / state.rows
         state.epoch += 1
         state.batch, state.loss_sum, state.rows = 0, 0.0, 0
-        seen = state.network if state.average is None else state.network.with_numbers(state.average)
-        validation_loss, metrics = self.validate(seen)
+        validation_loss, metrics = self.validate()
         loss = train_loss if validation_loss is None else validation_loss
-        if not (math.isfinite(loss) and np.isfinite(seen.numbers).all()):
+        numbers = self.measured.numbers
+        if not (math.isfinite(loss) and np.isfinite(numbers).all()):
             raise DivergedError(state.epoch, state.step)
-        self.compare(loss, seen.numbers)
+        self.compare(loss, numbers)
         if self.settings.training.watch:
             metrics = {**metrics, **self.watch()}
         state.seconds += time.perf_counter() - begin
@@ -419,7 +438,23 @@ class _Loop:
                 figures[f"{name}.gradient_norm"] = math.sqrt(squares)
         return figures
 
-    def validate(self, network: Network) -> tuple[float | None, dict[str, float]]:
+    @cached_property
+    def measured(self) -> Network:
+        """The network, or that of the average of its numbers where this is asked for."""
+        network, average = self.state.network, self.state.average
+        if average is None:
+            return network
+        return network.architecture.build(average.dtype, average, network.gradient)
+
+    def bind_to_measure(self, size: int) -> _Step:
+        """Bind what is measured to a number of validation rows; there are two at most."""
+        workspace = Workspace(self.settings.precision, size)
+        bound = self.measured.bind(workspace)
+        loss = bind_loss(self.settings.loss, self.settings.task, bound.logits, workspace)
+        self.measuring[size] = _Step(bound, loss)
+        return self.measuring[size]
+
+    def validate(self) -> tuple[float | None, dict[str, float]]:
         """Return the loss and the metrics of the validation rows."""
         examples = self.data.validation
         if examples is None:
@@ -429,14 +464,12 @@ class _Loop:
             for begin in range(0, len(examples), ROWS_AT_ONCE):
                 rows = slice(begin, begin + ROWS_AT_ONCE)
                 x, t = examples.x[rows], examples.targets(examples.y[rows])
-                workspace = Workspace(self.settings.precision, len(x))
-                bound = network.bind(workspace)
-                loss = bind_loss(self.settings.loss, self.settings.task, bound.logits, workspace)
-                bound.forward(x)
-                total += loss(
-                    t, None if examples.weights is None else examples.weights[rows]
-                ) * len(x)
-                parts.append(answer(bound.logits.value, network.architecture.output))
+                step = self.measuring.get(len(x)) or self.bind_to_measure(len(x))
+                step.bound.forward(x)
+                weights = None if examples.weights is None else examples.weights[rows]
+                total += step.loss(t, weights) * len(x)
+                output = self.measured.architecture.output
+                parts.append(answer(step.bound.logits.value, output))
             if not math.isfinite(total):
                 return total, {}
             predictions = np.concatenate(parts, axis=1).T

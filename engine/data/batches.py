@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -147,3 +147,85 @@ class Batches:
         if y.dtype.kind == "f":
             return [self._examples.targets(y[k * size : (k + 1) * size]) for k in range(batches)]
         return list(self._examples.targets(y.reshape(batches, size)))
+
+
+class StackedBatches:
+    """Batches of several sets of examples side by side, as far as they are of one size in all.
+
+    Parameters
+    ----------
+    examples : sequence of K Examples
+        All with or all without weights, and with as many batches as one another.
+    batch_size : int
+    """
+
+    def __init__(self, examples: Sequence[Examples], batch_size: int) -> None:
+        self._examples, self._batch_size = examples, batch_size
+        k, x, y, weights = len(examples), examples[0].x, examples[0].y, examples[0].weights
+        fewest, most = min(map(len, examples)), max(map(len, examples))
+        self._rows = fewest if fewest == most else fewest // batch_size * batch_size
+        row_bytes = k * x.itemsize * (x.shape[1] + examples[0].outputs)
+        batches = max(1, BLOCK_BYTES // (row_bytes * batch_size))
+        self._block_rows = block = min(batches * batch_size, self._rows)
+        self._x = aligned_zeros((k, block, x.shape[1]), x.dtype)
+        self._y = np.empty((k, block, *y.shape[1:]), dtype=y.dtype)
+        self._weights = None if weights is None else np.empty((k, 1, block), weights.dtype)
+        self._all: Batch | None = None
+
+    def __len__(self) -> int:
+        """How many batches of an epoch are of one size in all sets."""
+        return -(-self._rows // self._batch_size)
+
+    def epoch(self, seeds: Sequence[Sequence[int]], start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, each good until the next block is gathered.
+
+        Shapes are (K, batch, inputs + 1), (K, outputs, batch), and (K, 1, batch) for weights.
+
+        Parameters
+        ----------
+        seeds : sequence of K seeds
+            What each set's order is drawn from, unless all its rows are one batch.
+        start : int
+            How many batches to pass over.
+        """
+        if max(map(len, self._examples)) <= self._batch_size:
+            return iter([self._whole()][start:])
+        orders = [
+            np.random.default_rng(seed).permutation(len(examples))[: self._rows]
+            for seed, examples in zip(seeds, self._examples, strict=True)
+        ]
+        return self._gather(np.stack(orders)[:, start * self._batch_size :])
+
+    def _whole(self) -> Batch:
+        """Return all rows in their order."""
+        if self._all is None:
+            in_order = np.tile(np.arange(self._rows), (len(self._examples), 1))
+            self._all = next(self._block(in_order))
+        return self._all
+
+    def _gather(self, orders: NDArray[np.intp]) -> Iterator[Batch]:
+        for start in range(0, orders.shape[1], self._block_rows):
+            yield from self._block(orders[:, start : start + self._block_rows])
+
+    def _block(self, orders: NDArray[np.intp]) -> Iterator[Batch]:
+        """Gather some rows of every set, and cut them into batches."""
+        rows, size = orders.shape[1], self._batch_size
+        x, y, weights = self._x[:, :rows], self._y[:, :rows], None
+        for k, (examples, order) in enumerate(zip(self._examples, orders, strict=True)):
+            np.take(examples.x, order, axis=0, out=x[k], mode="clip")
+            np.take(examples.y, order, axis=0, out=y[k], mode="clip")
+            if self._weights is not None and examples.weights is not None:
+                weights = self._weights[..., :rows]
+                np.take(examples.weights, order, out=weights[k, 0], mode="clip")
+        parts = [slice(i, min(i + size, rows)) for i in range(0, rows, size)]
+        for part, t in zip(parts, self._targets(y, parts), strict=True):
+            yield x[:, part], t, None if weights is None else weights[..., part]
+
+    def _targets(self, y: Matrix | Labels, parts: list[slice]) -> list[Matrix]:
+        """Return the targets of each batch; those of classes come from one call for whole ones."""
+        targets, whole = self._examples[0].targets, y.shape[1] // self._batch_size
+        if y.dtype.kind == "f":
+            return [targets(y[:, part]) for part in parts]
+        together = y[:, : whole * self._batch_size].reshape(len(y), whole, -1)
+        many = list(targets(together).swapaxes(0, 1)) if whole else []
+        return [*many, *(targets(y[:, part]) for part in parts[whole:])]
