@@ -180,6 +180,12 @@ def output_of(settings: ResolvedSpec) -> Output:
     return "softmax" if settings.task == "classification" else "identity"
 
 
+def batch_rows(settings: ResolvedSpec, rows: int) -> int:
+    """Return how many of the training rows make a batch."""
+    size = settings.training.batch_size
+    return rows if size == "full" else min(size, rows)
+
+
 def blank_state(settings: ResolvedSpec, architecture: Architecture) -> TrainingState:
     """Return a state whose weights are all zero, to be filled."""
     network = architecture.build(settings.precision)
@@ -277,8 +283,8 @@ class Loop:
     rate: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        examples, size = self.data.training, self.settings.training.batch_size
-        self.batches = Batches(examples, len(examples) if size == "full" else size)
+        examples = self.data.training
+        self.batches = Batches(examples, batch_rows(self.settings, len(examples)))
         self.batches_an_epoch = len(self.batches)
         self.prepares = needs_preparation(self.settings.optimizer)
         self.rate_moves = isinstance(

@@ -223,9 +223,9 @@ class StackedBatches:
 
     def _targets(self, y: Matrix | Labels, parts: list[slice]) -> list[Matrix]:
         """Return the targets of each batch; those of classes come from one call for whole ones."""
-        targets, whole = self._examples[0].targets, y.shape[1] // self._batch_size
+        targets, size = self._examples[0].targets, self._batch_size
         if y.dtype.kind == "f":
             return [targets(y[:, part]) for part in parts]
-        together = y[:, : whole * self._batch_size].reshape(len(y), whole, -1)
-        many = list(targets(together).swapaxes(0, 1)) if whole else []
+        whole = y.shape[1] // size
+        many = targets(y[:, : whole * size].reshape(len(y), whole, size)).swapaxes(0, 1)
         return [*many, *(targets(y[:, part]) for part in parts[whole:])]
