@@ -13,6 +13,7 @@ The peers are no part of the service. To have them:
     python -m benchmarks.engine                            # one thread
     python -m benchmarks.engine --threads 2
     python -m benchmarks.engine --only iris,lenet --rounds 15
+    python -m benchmarks.engine --stacked                  # many networks at once, beside one
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from engine import spec
 from engine.arrays import Labels, Matrix
 from engine.data.batches import Examples
 from engine.network import Inputs
-from engine.training import ORDER_STREAM, TrainingData, architecture_of, start, train
+from engine.stack import Stack
+from engine.training import ORDER_STREAM, Loop, TrainingData, architecture_of, start, train
 
 ROUND_SECONDS = 0.05
 """How long a contender is timed in a round, about: short, so that all see the same machine."""
@@ -100,6 +102,17 @@ CASES = [
 PREDICTED = ("iris", "digits", "table", "image", "lenet")
 ROWS = (1, 1024)
 
+STACKED = [
+    Case("iris", _dense(16), 3, 16, 100, (4,)),
+    *(
+        Case(f"32-{width}-{width}-10, batch {batch}", _dense(width, width), 10, batch, 40, (32,))
+        for width, batch in ((16, 32), (32, 32), (64, 32), (64, 128), (128, 32))
+    ),
+    Case("digits", _dense(128, 64), 10, 32, 50, (64,)),
+]
+MEMBERS = (2, 3, 8, 32)
+"""How many networks are trained at once."""
+
 
 class Ours:
     """The engine: its own training loop, asked for one epoch after another.
@@ -131,8 +144,8 @@ class Ours:
         self.state = start(self.settings, architecture)
         self.case, self.x, self.y = case, x, y
         self.first = {name: kept.copy() for name, kept in self.state.network.tensors().items()}
-        data = TrainingData(Examples(x, y, case.outputs), None, lambda _y, _t: {})
-        self.progress = train(self.state, data, self.settings)
+        self.data = TrainingData(Examples(x, y, case.outputs), None, lambda _y, _t: {})
+        self.progress = train(self.state, self.data, self.settings)
 
     @cached_property
     def workload(self) -> Workload:
@@ -282,6 +295,41 @@ def check(name: str, loss: float, ours: float) -> None:
         raise SystemExit(f"the loss of {name} is {loss}, ours is {ours}")
 
 
+class Stacked:
+    """Networks of the engine that are trained as a stack, whether or not that is quicker.
+
+    Parameters
+    ----------
+    case : Case
+    members : int
+    """
+
+    def __init__(self, case: Case, members: int) -> None:
+        all_ours = [Ours(case) for _ in range(members)]
+        self.loops = [Loop(ours.state, ours.data, ours.settings) for ours in all_ours]
+        self.stack = Stack(self.loops)
+
+    def epoch(self) -> float:
+        """Train all for an epoch; return the mean loss of the last."""
+        for _ in self.stack.rest_of_epoch():
+            pass
+        return [loop.end_epoch() for loop in self.loops][-1].train_loss
+
+
+def stacking(case: Case, rounds: int) -> Result:
+    """Race one network against stacks: its time of a step, and over it that of a member."""
+    mine, others = _Epochs(Ours(case)), {}
+    loss = mine()
+    for members in MEMBERS:
+        stacked = Stacked(case, members)
+        check(f"a stack of {members}", stacked.epoch(), loss)
+        others[f"K = {members}"] = stacked.epoch
+    result = race(mine, others, rounds)
+    shares = zip(result.ratios.items(), MEMBERS, strict=True)
+    ratios = {name: ratio / members for (name, ratio), members in shares}
+    return Result(result.microseconds / case.batches, ratios)
+
+
 def inference(case: Case, count: int, rounds: int) -> Result:
     """Race through predictions of the same rows."""
     ours = Ours(case)
@@ -411,15 +459,22 @@ def main() -> None:
     parser.add_argument("--only", help="rows of the table, by name and with commas between")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--stacked", action="store_true", help="only what stacks take")
     parser.add_argument("--print-memory", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.print_memory:
         print_memory()
         return
     pin(asked.threads)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if asked.stacked:
+        console.print(describe(asked.threads, asked.rounds))
+        columns = [f"K = {members}" for members in MEMBERS]
+        steps = ((case.name, stacking(case, asked.rounds)) for case in STACKED)
+        console.print(table("A step of a member of a stack; its time over ours", columns, steps))
+        return
     chosen = set(asked.only.split(",")) if asked.only else {case.name for case in CASES}
     cases = [case for case in CASES if case.name in chosen]
-    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(describe(asked.threads, asked.rounds))
     steps = ((case.name, training(case, asked.rounds)) for case in cases)
     console.print(table("A training step; others' time over ours", NAMES, steps))

@@ -9,6 +9,7 @@ It knows no HTTP, no database and no job. Read it in this order:
 4. `engine.network`: layers in order, over one vector of parameters and one of gradients.
 5. `engine.optimizers`, `engine.schedules`: how a gradient becomes a step.
 6. `engine.training`: the loop, a generator that reports and lets the caller decide.
+   `engine.stack`: many small networks at once, by the same calls.
 7. `engine.data`: files to tables, tables to numbers, rows to batches.
 8. `engine.model`: fitted preprocessing and a trained network, which together predict.
 9. `engine.checkpoint`: both to bytes and back. `engine.gradcheck`: is the gradient right?
