@@ -222,10 +222,9 @@ class StackedBatches:
             yield x[:, part], t, None if weights is None else weights[..., part]
 
     def _targets(self, y: Matrix | Labels, parts: list[slice]) -> list[Matrix]:
-        """Return the targets of each batch; those of classes come from one call for whole ones."""
+        """Return the targets of each batch; those of whole ones come from one call."""
         targets, size = self._examples[0].targets, self._batch_size
-        if y.dtype.kind == "f":
-            return [targets(y[:, part]) for part in parts]
         whole = y.shape[1] // size
-        many = targets(y[:, : whole * size].reshape(len(y), whole, size)).swapaxes(0, 1)
-        return [*many, *(targets(y[:, part]) for part in parts[whole:])]
+        together = y[:, : whole * size].reshape(len(y), whole, size, *y.shape[2:])
+        rest = (targets(y[:, part]) for part in parts[whole:])
+        return [*targets(together).swapaxes(0, 1), *rest]
