@@ -155,7 +155,7 @@ class StackedBatches:
     Parameters
     ----------
     examples : sequence of K Examples
-        All with or all without weights, and with as many batches as one another.
+        All with or all without weights, and with as many batches: if that is one, as many rows.
     batch_size : int
     """
 

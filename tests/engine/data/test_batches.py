@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.data import batches
 from engine.data.batches import Batches as _Batches
-from engine.data.batches import Examples
+from engine.data.batches import Examples, StackedBatches
 
 ROWS, SIZES, SEEDS = st.integers(1, 50), st.integers(1, 60), st.integers(0, 2**32 - 1)
 
@@ -120,3 +120,47 @@ def test_two_classes_can_be_one_output():
         np.random.default_rng(0)
     )
     np.testing.assert_allclose(t, [[0.1, 0.9, 0.9]])
+
+
+@pytest.mark.parametrize("block_bytes", [1, 500, 2**20])
+@given(
+    sizes=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    full=st.integers(0, 4),
+    size=st.integers(1, 9),
+    classes=st.booleans(),
+    weighted=st.booleans(),
+    data=st.data(),
+)
+def test_stacked_batches_are_those_of_each_set_as_far_as_they_are_of_one_size(
+    block_bytes, sizes, full, size, classes, weighted, data
+):
+    sizes = sizes if full else sizes[:1] * len(sizes)
+    sets = [_drawn(full * size + min(more, size), classes, weighted) for more in sizes]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(batches, "BLOCK_BYTES", block_bytes)
+        stacked, singles = StackedBatches(sets, size), [_Batches(one, size) for one in sets]
+    start = data.draw(st.integers(0, len(stacked)))
+    seeds = [[seed, 3] for seed in range(len(sets))]
+    together = [
+        (x.copy(), t.copy(), None if weights is None else weights.copy())
+        for x, t, weights in stacked.epoch(seeds, start)
+    ]
+    assert len(stacked) - start == len(together)
+    assert full <= len(stacked) <= len(singles[0])
+    for k, (single, seed) in enumerate(zip(singles, seeds, strict=True)):
+        own = single.epoch(np.random.default_rng(seed), start)
+        for (x, t, weights), expected in zip(together, own, strict=False):
+            np.testing.assert_array_equal(x[k], expected[0])
+            np.testing.assert_array_equal(t[k], expected[1])
+            if weighted:
+                np.testing.assert_array_equal(weights[k, 0], expected[2])
+            else:
+                assert weights is None
+
+
+def _drawn(rows, classes, weighted):
+    """Examples of which no two are alike."""
+    rng = np.random.default_rng(rows)
+    y = rng.integers(0, 3, rows) if classes else rng.random((rows, 2))
+    weights = rng.random(rows) if weighted else None
+    return Examples(rng.random((rows, 3)), y, 3 if classes else 2, 0.1 * classes, weights)
