@@ -137,7 +137,7 @@ class Ours:
             loss=spec.CrossEntropy() if case.classifies else spec.SquaredError(),
             optimizer=case.optimizer,
             training=spec.TrainingRun(epochs=1_000_000, batch_size=case.batch_size),
-            validation=spec.Validation(fraction=0),
+            validation=spec.ValidationPart(fraction=0),
             seed=SEED,
         )
         architecture = architecture_of(self.settings, Inputs(case.shape), case.outputs)

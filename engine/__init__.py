@@ -12,8 +12,10 @@ It knows no HTTP, no database and no job. Read it in this order:
    `engine.stack`: many small networks at once, by the same calls.
 7. `engine.data`: files to tables, tables to numbers, rows to batches.
 8. `engine.model`: fitted preprocessing and a trained network, which together predict.
-9. `engine.checkpoint`: both to bytes and back. `engine.gradcheck`: is the gradient right?
-   `engine.inspection`: what goes on inside.
+9. `engine.stack`: several networks at once. `engine.folds`: cross-validation.
+10. `engine.checkpoint`: models and trainings to bytes and back. `engine.fitting`: from a table to
+    a model, with stops on the way.
+11. `engine.gradcheck`: is the gradient right? `engine.inspection`: what goes on inside.
 
 `engine.resolution` decides what a spec leaves open, and `engine.errors` is
 every refusal on one page.

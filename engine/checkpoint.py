@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,9 +21,9 @@ from engine.data.preprocessing import ClassEncoder, FeatureEncoder, TargetScaler
 from engine.data.table import InputColumn
 from engine.errors import CheckpointError
 from engine.model import Model, architecture_for
-from engine.network import Architecture, uses_embedding
+from engine.network import uses_embedding
 from engine.spec import ResolvedSpec
-from engine.training import TrainingState, blank_state
+from engine.training import TrainingState
 
 VERSION = 1
 
@@ -129,7 +129,7 @@ def _read(data: bytes, kind: str) -> tuple[Tensors, dict[str, Any]]:
     tensors, metadata = read_tensors(data)
     version = metadata.get("version")
     if metadata.get("kind") != kind or version != str(VERSION):
-        expected = f"expected a {kind} of version {VERSION}"
+        expected = f"expected {kind} of version {VERSION}"
         raise CheckpointError(version, f"{expected}, got {metadata.get('kind')!r}")
     return tensors, json.loads(metadata["content"])
 
@@ -203,46 +203,58 @@ def _target(
     return TargetScaler(tuple(settings.targets), mean, deviation)
 
 
-def dump_state(state: TrainingState) -> bytes:
-    """Return a training state as bytes."""
-    content = {
+def dump_states(states: Sequence[TrainingState], facts: Mapping[str, Any]) -> bytes:
+    """Return training states, and what else is to be known to go on from them, as bytes.
+
+    Parameters
+    ----------
+    states : sequence of TrainingState
+    facts : mapping of str to what JSON can hold
+    """
+    tensors: Tensors = {}
+    for position, state in enumerate(states):
+        tensors |= _vectors(state, position)
+    content = {"states": [_content(state) for state in states], "facts": dict(facts)}
+    return _write("states", tensors, content)
+
+
+def _content(state: TrainingState) -> dict[str, Any]:
+    return {
         **{name: getattr(state, name) for name in COUNTERS},
         "optimizer_steps": state.optimizer.t,
         "dropout": state.dropout.bit_generator.state,
     }
-    return _write("state", _vectors(state), content)
 
 
-def _vectors(state: TrainingState) -> Tensors:
+def _vectors(state: TrainingState, position: int) -> Tensors:
     """Return all vectors of a state by name."""
     vectors = {"numbers": state.network.numbers, "best_numbers": state.best_numbers}
     if state.average is not None:
         vectors["average"] = state.average
-    moments = {f"moments.{name}": moment for name, moment in state.optimizer.moments.items()}
-    return {**vectors, **moments}
+    vectors |= {f"moments.{name}": moment for name, moment in state.optimizer.moments.items()}
+    return {f"{position}.{name}": vector for name, vector in vectors.items()}
 
 
 @_refusing("state")
-def load_state(data: bytes, settings: ResolvedSpec, architecture: Architecture) -> TrainingState:
-    """Return the training state that `dump_state` wrote.
+def load_states(data: bytes, states: Sequence[TrainingState]) -> dict[str, Any]:
+    """Fill states with what `dump_states` wrote; return the facts.
 
     Parameters
     ----------
     data : bytes
-    settings : ResolvedSpec
-    architecture : Architecture
-        Those which the state was started with.
+    states : sequence of TrainingState
+        Of the specs and architectures that those had.
 
     Raises
     ------
     CheckpointError
-        The bytes are no state, one of another version, or one of another network.
+        The bytes are no states, of another version, or of other networks.
     """
-    tensors, content = _read(data, "state")
-    state = blank_state(settings, architecture)
-    _fill(_vectors(state), tensors)
-    for name in COUNTERS:
-        setattr(state, name, content[name])
-    state.optimizer.t = content["optimizer_steps"]
-    state.dropout.bit_generator.state = content["dropout"]
-    return state
+    tensors, content = _read(data, "states")
+    for position, (state, saved) in enumerate(zip(states, content["states"], strict=True)):
+        _fill(_vectors(state, position), tensors)
+        for name in COUNTERS:
+            setattr(state, name, saved[name])
+        state.optimizer.t = saved["optimizer_steps"]
+        state.dropout.bit_generator.state = saved["dropout"]
+    return dict(content["facts"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import spec
 from engine.arrays import Labels, Matrix, Vector
@@ -23,9 +24,9 @@ from engine.data.preprocessing import (
     input_shape,
     present,
 )
-from engine.data.splits import split
+from engine.data.splits import folds, split
 from engine.data.table import InputColumn, Table
-from engine.metrics import classification_metrics, regression_metrics
+from engine.metrics import classification_metrics, confusion, regression_metrics
 from engine.network import Architecture, Inputs, Network, uses_embedding
 from engine.spec import ResolvedSpec
 from engine.training import TrainingData, architecture_of
@@ -54,22 +55,52 @@ class Prepared:
 
 
 def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = None) -> Prepared:
-    """Split the rows, fit the preprocessing on the training part, and apply it.
+    """Fit the preprocessing on the rows to train on, and apply it.
 
     Parameters
     ----------
     table : Table
-        The dataset's columns named in ``settings``.
+        The dataset's columns named in ``settings``. Where these ask for a part of
+        the rows to validate on, it is split off.
     settings : ResolvedSpec
     validation : Table, optional
-        Rows to validate on instead of a part of ``table``.
+        The rows of another dataset to validate on.
     """
-    classes = None
-    if settings.task == "classification":
-        classes = ClassEncoder.fit(table, settings.targets[0])
-    training = table
-    if validation is None:
-        training, validation = _split(table, settings, classes)
+    classes, asked = _classes(table, settings), settings.validation
+    if not isinstance(asked, spec.ValidationPart):
+        return _prepare(table, validation, settings, classes)
+    labels = classes.transform(table) if classes else None
+    training, rest = split(table.rows, asked.fraction, _split_rng(settings), labels)
+    held_out = table.take(rest) if len(rest) else None
+    return _prepare(table.take(training), held_out, settings, classes)
+
+
+def prepare_folds(table: Table, settings: ResolvedSpec, count: int) -> list[Prepared]:
+    """Prepare for every fold on its own: the others to train on, itself to validate on."""
+    classes = _classes(table, settings)
+    labels = classes.transform(table) if classes else None
+    return [
+        _prepare(table.take(training), table.take(validation), settings, classes)
+        for training, validation in folds(table.rows, count, _split_rng(settings), labels)
+    ]
+
+
+def _classes(table: Table, settings: ResolvedSpec) -> ClassEncoder | None:
+    if settings.task == "regression":
+        return None
+    return ClassEncoder.fit(table, settings.targets[0])
+
+
+def _split_rng(settings: ResolvedSpec) -> np.random.Generator:
+    return np.random.default_rng([settings.seed, SPLIT_STREAM])
+
+
+def _prepare(
+    training: Table,
+    validation: Table | None,
+    settings: ResolvedSpec,
+    classes: ClassEncoder | None,
+) -> Prepared:
     coded = uses_embedding(settings.network)
     features = FeatureEncoder.fit(training, settings.features, coded=coded)
     scales = not isinstance(settings.loss, spec.Poisson)
@@ -81,15 +112,6 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
         _measure(target),
     )
     return Prepared(data, features, target, architecture_for(settings, features, target))
-
-
-def _split(
-    table: Table, settings: ResolvedSpec, classes: ClassEncoder | None
-) -> tuple[Table, Table | None]:
-    labels = classes.transform(table) if classes else None
-    rng = np.random.default_rng([settings.seed, SPLIT_STREAM])
-    training, validation = split(table.rows, settings.validation.fraction, rng, labels)
-    return table.take(training), table.take(validation) if len(validation) else None
 
 
 def architecture_for(
@@ -151,6 +173,25 @@ def _measure(target: ClassEncoder | TargetScaler) -> Callable[[Matrix, Any], dic
     return lambda y, t: regression_metrics(target.invert(y), target.invert(t))
 
 
+CONFUSION_CLASSES = 100
+"""Up to so many classes, `Model.evaluate` says which was taken for which."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does.
+
+    Parameters
+    ----------
+    metrics : dict of str to float
+    confusion : ndarray of shape (classes, classes), or None
+        How many rows of each true class (down) were taken for each class (across).
+    """
+
+    metrics: dict[str, float]
+    confusion: NDArray[np.intp] | None
+
+
 @dataclass(frozen=True)
 class Model:
     """What predicts: fitted preprocessing and a trained network.
@@ -204,9 +245,17 @@ class Model:
         y = self.network.predict(self.features.transform(table, self.network.numbers.dtype))
         return y if isinstance(self.target, ClassEncoder) else self.target.invert(y)
 
-    def evaluate(self, table: Table) -> dict[str, float]:
-        """Predict every row and measure against the target column(s) of the table."""
+    def evaluate(self, table: Table) -> Evaluation:
+        """Predict every row and measure against the target column(s) of the table.
+
+        Raises
+        ------
+        SchemaError
+            As `predict`; or a row's class was not there when training.
+        """
         y = self.predict(table)
-        if isinstance(self.target, ClassEncoder):
-            return classification_metrics(y, self.target.transform(table))
-        return regression_metrics(y, self.target.raw(table))
+        if not isinstance(self.target, ClassEncoder):
+            return Evaluation(regression_metrics(y, self.target.raw(table)), None)
+        labels = self.target.transform(table)
+        few = len(self.target.classes) <= CONFUSION_CLASSES
+        return Evaluation(classification_metrics(y, labels), confusion(y, labels) if few else None)

@@ -20,6 +20,9 @@ from engine.spec import (
     Task,
     TrainingSpec,
     Validation,
+    ValidationDataset,
+    ValidationFolds,
+    ValidationPart,
 )
 
 MAX_INTEGER_CLASSES = 20
@@ -30,7 +33,11 @@ AUTO_NETWORK = NetworkSpec(layers=[DenseLayer(units=128), DenseLayer(units=128)]
 
 
 def resolve(
-    asked: TrainingSpec, columns: Sequence[ColumnProfile], rows: int, parameter_budget: int
+    asked: TrainingSpec,
+    columns: Sequence[ColumnProfile],
+    rows: int,
+    parameter_budget: int,
+    validation_columns: Sequence[ColumnProfile] = (),
 ) -> ResolvedSpec:
     """Return ``asked`` with everything decided.
 
@@ -43,6 +50,8 @@ def resolve(
         Of the dataset.
     parameter_budget : int
         Weights and biases that the network may have.
+    validation_columns : sequence of ColumnProfile
+        Of the dataset to validate on, where the spec names one.
 
     Raises
     ------
@@ -66,6 +75,8 @@ def resolve(
         "training": _training(asked),
         "validation": _validation(asked, rows),
     }
+    if isinstance(asked.validation, ValidationDataset):
+        _check_alike([*features, *targets], validation_columns)
     return ResolvedSpec.model_validate({**dict(asked), **decided})
 
 
@@ -222,11 +233,34 @@ def _check_sample_weight(name: str, profile: Mapping[str, ColumnProfile]) -> Non
 
 
 def _validation(asked: TrainingSpec, rows: int) -> Validation:
-    if asked.validation is not None:
-        if asked.validation.fraction > 0 and rows < 2:
-            raise SpecError("/validation/fraction", "one row cannot be divided; 0 would do")
-        return asked.validation
-    return Validation(fraction=0.2 if rows >= MIN_ROWS_FOR_VALIDATION else 0.0)
+    validation = asked.validation
+    if validation is None:
+        return ValidationPart(fraction=0.2 if rows >= MIN_ROWS_FOR_VALIDATION else 0.0)
+    if isinstance(validation, ValidationPart) and validation.fraction > 0 and rows < 2:
+        raise SpecError("/validation/fraction", "one row cannot be divided; 0 would do")
+    if isinstance(validation, ValidationFolds) and validation.folds > rows:
+        raise SpecError("/validation/folds", f"there are {rows} rows; at most as many would do")
+    return validation
+
+
+def _check_alike(columns: Sequence[ColumnProfile], others: Sequence[ColumnProfile]) -> None:
+    """Refuse to validate on columns that cannot be what the network is trained on."""
+    path, profile = "/validation/dataset", {column.name: column for column in others}
+    for wanted in columns:
+        other = profile.get(wanted.name)
+        if other is None:
+            raise SpecError(path, _no_column(wanted.name, profile))
+        both_numbers = other.type in NUMERIC and wanted.type in NUMERIC
+        if (other.type, other.shape) != (wanted.type, wanted.shape) and not both_numbers:
+            described = [_words(column) for column in (other, wanted)]
+            reason = f"column {wanted.name!r} is {described[0]} there, and {described[1]} here"
+            raise SpecError(path, f"{reason}; both must be alike")
+        _check_present(path, other)
+
+
+def _words(column: ColumnProfile) -> str:
+    """Say what the type of a column is."""
+    return f"{column.type} of shape {column.shape}" if column.shape else str(column.type)
 
 
 def _check_budget(

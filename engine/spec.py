@@ -558,11 +558,46 @@ class TrainingRun(Spec):
     """Whether each point of the curve also says what goes on in every layer."""
 
 
-class Validation(Spec):
-    """The rows kept out of training to measure on and to choose the best epoch by."""
+class ValidationPart(Spec):
+    """Rows kept out of training to measure on and to choose the best epoch by."""
 
     fraction: float = Field(ge=0, lt=1)
     """Share of the rows, drawn at random by `seed`, stratified by class; 0 for none."""
+
+
+class ValidationDataset(Spec):
+    """The rows of another dataset, to measure on and to choose the best epoch by."""
+
+    dataset: Name
+    """The id of a dataset with the same columns."""
+
+
+class ValidationFolds(Spec):
+    """Cross-validation: each part of the rows is measured on by a network trained on the others.
+
+    The networks are trained side by side, epoch by epoch, and the curve is
+    their mean. Then one more is trained on all rows for as many epochs as did
+    best; that is the model.
+    """
+
+    folds: int = Field(ge=2, le=20)
+    """How many parts, drawn at random by `seed`, stratified by class."""
+
+
+def _validation_form(value: Any) -> str:
+    """Choose between the forms of a validation by what is given."""
+    for name, form in (("folds", ValidationFolds), ("dataset", ValidationDataset)):
+        if isinstance(value, form) or (isinstance(value, dict) and name in value):
+            return f"by {name}"
+    return "by fraction"
+
+
+Validation = Annotated[
+    Annotated[ValidationPart, Tag("by fraction")]
+    | Annotated[ValidationDataset, Tag("by dataset")]
+    | Annotated[ValidationFolds, Tag("by folds")],
+    Discriminator(_validation_form),
+]
 
 
 Target = Annotated[
@@ -624,7 +659,9 @@ class TrainingSpec(Spec):
     training: TrainingRun = TrainingRun()
     """How long, and in which portions."""
     validation: Validation | None = None
-    """The rows kept out of training; a fifth of them from 50 rows on unless given."""
+    """The rows to measure on: a `fraction` of them, another `dataset`, or `folds`.
+
+    A fifth of the rows unless given, where there are 50 or more."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Where all randomness of the run starts: split, initial weights, order of rows, dropout."""
     precision: Precision = "float32"

@@ -22,13 +22,13 @@ from app.store.blobs import Storage
 from app.store.database import Database
 from app.store.errors import CorruptArtifactError, LostClaimError
 from app.store.jobs import Claim, Signal
-from engine.checkpoint import dump_model, dump_state, load_state
+from engine.checkpoint import dump_model
 from engine.data.formats import read_table
 from engine.data.table import InputColumn, Table
 from engine.errors import CheckpointError, DivergedError, EngineError
-from engine.model import Model, Prepared, prepare
-from engine.spec import ResolvedSpec
-from engine.training import Progress, TrainingState, start, train
+from engine.fitting import Fitting, fit
+from engine.spec import ResolvedSpec, ValidationDataset
+from engine.training import Progress, StopReason
 
 log = logging.getLogger(__name__)
 
@@ -149,14 +149,13 @@ class Attempt:
 
     def _train(self) -> None:
         """Train to the end, or until told to stop."""
-        prepared = prepare(self._load_table(), self._spec)
-        state = self._load_state(prepared)
-        for progress in train(state, prepared.data, self._spec):
-            signal = self._report(progress, state)
+        fitting, stopped = self._load(), None
+        for progress in fitting.run():
+            signal, stopped = self._report(progress, fitting), progress.stopped
             if self._must_leave(signal, progress):
-                self._leave(signal, state)
+                self._leave(signal, fitting)
                 return
-        self._finish(prepared, state)
+        self._finish(fitting, stopped)
 
     def _must_leave(self, signal: Signal, progress: Progress) -> bool:
         """Whether to stop before the end; training that has just ended is not put aside."""
@@ -164,25 +163,25 @@ class Attempt:
             return signal is Signal.CANCEL
         return signal is not Signal.GO or self._stopping()
 
-    def _load_table(self) -> Table:
+    def _load(self) -> Fitting:
+        """Go on from the newest checkpoint, or start."""
+        table, validation = self._table(self._claim.dataset_id), None
+        if isinstance(self._spec.validation, ValidationDataset):
+            validation = self._table(self._spec.validation.dataset)
         with self._database.reading() as session:
-            dataset = datasets.get(session, self._claim.owner, self._claim.dataset_id)
+            saved = checkpoints.load(session, self._claim.job_id)
+        fitting = fit(table, self._spec, validation, saved)
+        with self._database.writing() as session:
+            jobs.truncate_curve(session, self._claim, fitting.epoch)
+        return fitting
+
+    def _table(self, dataset_id: str) -> Table:
+        with self._database.reading() as session:
+            dataset = datasets.get(session, self._claim.owner, dataset_id)
         with self._storage.local(dataset.location) as file:
             return read_table(file, self._spec.columns)
 
-    def _load_state(self, prepared: Prepared) -> TrainingState:
-        """Go on from the newest checkpoint, or start."""
-        with self._database.reading() as session:
-            data = checkpoints.load(session, self._claim.job_id)
-        if data is None:
-            state = start(self._spec, prepared.architecture)
-        else:
-            state = load_state(data, self._spec, prepared.architecture)
-        with self._database.writing() as session:
-            jobs.truncate_curve(session, self._claim, state.epoch)
-        return state
-
-    def _report(self, progress: Progress, state: TrainingState) -> Signal:
+    def _report(self, progress: Progress, fitting: Fitting) -> Signal:
         """Keep what is new and hear what is asked, at most once a heartbeat.
 
         The first epoch and the last report are written at once, so that a
@@ -196,9 +195,9 @@ class Attempt:
         if not (due or first or progress.stopped):
             return Signal.GO
         self._beat_at = now
-        return self._beat(progress, state, now)
+        return self._beat(progress, fitting, now)
 
-    def _beat(self, progress: Progress, state: TrainingState, now: float) -> Signal:
+    def _beat(self, progress: Progress, fitting: Fitting, now: float) -> Signal:
         """Write points, checkpoint and progress, and renew the lease, in one transaction."""
         due = now - self._checkpoint_at >= self._settings.checkpoint_seconds
         with self._database.writing() as session:
@@ -216,18 +215,17 @@ class Attempt:
                 raise LostClaimError(self._claim.job_id, self._claim.attempt)
             jobs.record_points(session, self._claim, self._points)
             if due or signal is Signal.CANCEL:
-                self._save(session, state)
+                self._save(session, fitting)
         self._points.clear()
         return signal
 
-    def _save(self, session: Session, state: TrainingState) -> None:
-        checkpoints.save(session, self._claim, dump_state(state), state.epoch, state.step)
+    def _save(self, session: Session, fitting: Fitting) -> None:
+        checkpoints.save(session, self._claim, fitting.save(), fitting.epoch, fitting.step)
         self._checkpoint_at = time.monotonic()
 
-    def _finish(self, prepared: Prepared, state: TrainingState) -> None:
+    def _finish(self, fitting: Fitting, stopped: StopReason | None) -> None:
         """Keep the best network as a model, and end the job, in one transaction."""
-        model = Model(self._spec, prepared.features, prepared.target, state.best_network())
-        metrics = self._metrics_of(state.best_epoch)
+        model, metrics = fitting.model(), self._metrics_of(fitting.best_epoch)
         data = dump_model(model)
         with self._database.writing() as session:
             model_id = trained_models.add(
@@ -242,7 +240,7 @@ class Attempt:
                 parameters=model.network.parameters.size,
                 data=data,
             )
-            jobs.succeed(session, self._claim, model_id=model_id, metrics=metrics)
+            jobs.succeed(session, self._claim, model_id, metrics, stopped)
         log.info("succeeded", extra={"model": model_id, "metrics": metrics})
 
     def _metrics_of(self, epoch: int) -> dict[str, float]:
@@ -253,14 +251,14 @@ class Attempt:
             measured = {**losses, **point.metrics, "best_epoch": float(epoch)}
         return {name: value for name, value in measured.items() if value is not None}
 
-    def _leave(self, signal: Signal, state: TrainingState) -> None:
+    def _leave(self, signal: Signal, fitting: Fitting) -> None:
         """Stop before the end: cancelled, or put aside with all that is needed to go on."""
         with self._database.writing() as session:
             if signal is Signal.CANCEL:
                 jobs.finish_cancelled(session, self._claim)
             else:
                 jobs.record_points(session, self._claim, self._points)
-                self._save(session, state)
+                self._save(session, fitting)
                 jobs.requeue(session, self._claim)
         log.info("cancelled" if signal is Signal.CANCEL else "put back into the queue")
 

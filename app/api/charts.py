@@ -6,7 +6,9 @@ import csv
 import io
 from typing import Any
 
+import numpy as np
 from flask import Response
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from app.api.conditional import answer_json
@@ -33,6 +35,10 @@ def answer_curve(points: list[Point]) -> Response:
     return response
 
 
+DEVIATION = "validation_loss_deviation"
+"""What the points of a cross-validation have, beside the mean."""
+
+
 def _csv(points: list[Point]) -> str:
     text = io.StringIO()
     names = dict.fromkeys([*COLUMNS, *(name for point in points for name in point)])
@@ -51,9 +57,20 @@ def _drawn(points: list[Point]) -> Figure:
         losses = [point[name] for point in points]
         if any(loss is not None for loss in losses):
             axes.plot(epochs, losses, label=label, marker="o" if len(points) == 1 else None)
+    if points and DEVIATION in points[0]:
+        _draw_band(axes, epochs, points)
     if points:
         axes.legend()
         if all(point["train_loss"] > 0 for point in points):
             axes.set_yscale("log")
     axes.grid(visible=True, which="both", alpha=0.3)
     return figure
+
+
+def _draw_band(axes: Axes, epochs: list[int], points: list[Point]) -> None:
+    """Draw how far the folds are apart: one standard deviation around their mean."""
+    mean, spread = (
+        np.array([point[name] for point in points]) for name in ("validation_loss", DEVIATION)
+    )
+    low = np.maximum(mean - spread, mean / 10)  # a logarithmic scale has no place below 0
+    axes.fill_between(epochs, low, mean + spread, color="C1", alpha=0.2, label="± 1 deviation")

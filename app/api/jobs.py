@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
@@ -16,10 +17,11 @@ from app.api.pages import answer_page
 from app.api.services import owner, services
 from app.store import datasets, jobs
 from app.store.lifecycle import TERMINAL
-from app.store.tables import Job
+from app.store.tables import Dataset, Job
 from engine.data.profiling import ColumnProfile
 from engine.resolution import resolve
-from engine.spec import TrainingSpec
+from engine.spec import TrainingSpec, ValidationDataset
+from engine.training import StopReason
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -41,21 +43,34 @@ def submit(body: schemas.JobRequest) -> Response:
 
 def _submit(session: Session, body: schemas.JobRequest) -> Job:
     dataset = datasets.get(session, owner(), body.dataset)
-    columns = [ColumnProfile(**column) for column in dataset.columns]
+    validation = None
+    if isinstance(body.validation, ValidationDataset):
+        validation = datasets.get(session, owner(), body.validation.dataset)
     asked = TrainingSpec.model_validate(
         body.model_dump(include=set(TrainingSpec.model_fields), exclude_unset=True)
     )
-    spec = resolve(asked, columns, dataset.rows, services().settings.parameter_budget)
+    spec = resolve(
+        asked,
+        _profile(dataset),
+        dataset.rows,
+        services().settings.parameter_budget,
+        _profile(validation) if validation is not None else (),
+    )
     return jobs.submit(
         session,
         owner=owner(),
         dataset_id=dataset.id,
+        validation_dataset_id=validation.id if validation is not None else None,
         spec={"dataset": dataset.id, **spec.model_dump(mode="json")},
         epochs=spec.training.epochs,
         name=body.name,
         metadata=body.metadata,
         traceparent=_traceparent(),
     )
+
+
+def _profile(dataset: Dataset) -> list[ColumnProfile]:
+    return [ColumnProfile(**column) for column in dataset.columns]
 
 
 def _traceparent() -> str | None:
@@ -83,6 +98,7 @@ def resource(job: Job) -> schemas.Job:
         ),
         metrics=job.metrics,
         model=job.model_id,
+        stop_reason=cast(StopReason | None, job.stop_reason),
         error=error,
         spec=job.spec,
         metadata=job.job_metadata,

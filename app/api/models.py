@@ -123,11 +123,22 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
         with file_of(body.dataset) as file:
             table = read_table(file)
         try:
-            metrics = model.evaluate(table)
+            found = model.evaluate(table)
         except DataError as error:
             raise BodyError("/dataset", str(error)) from error
-        measured = {"model": path.model_id, "dataset": body.dataset, "rows": table.rows}
-        return answer(schemas.Evaluation(**measured, metrics=metrics))
+        counts = None
+        if found.confusion is not None:
+            classes = list(model.classes or ())
+            counts = schemas.Confusion(classes=classes, counts=found.confusion.tolist())
+        return answer(
+            schemas.Evaluation(
+                model=path.model_id,
+                dataset=body.dataset,
+                rows=table.rows,
+                metrics=found.metrics,
+                confusion=counts,
+            )
+        )
 
     return once_apart(work)
 

@@ -13,6 +13,7 @@ from app.store.lifecycle import JobStatus
 from engine.data.formats import Format
 from engine.data.table import ColumnType
 from engine.spec import Spec, Task, TrainingSpec
+from engine.training import StopReason
 
 METADATA_LIMIT_BYTES = 16 * 1024
 METADATA_LIMIT_LEVELS = 32
@@ -229,6 +230,8 @@ class Job(Answered):
     progress: JobProgress
     metrics: dict[str, float]
     model: str | None
+    stop_reason: StopReason | None
+    """Which rule ended the training of a job that succeeded."""
     error: JobError | None
     spec: dict[str, Any]
     """The whole spec as resolved; sent again it trains the same network."""
@@ -353,6 +356,14 @@ class EvaluateRequest(Spec):
     """The id of a dataset with the model's inputs and outputs."""
 
 
+class Confusion(Answered):
+    """How many rows of each class were taken for which."""
+
+    classes: list[Any]
+    counts: list[list[int]]
+    """A row for each true class, with a number for each predicted one."""
+
+
 class Evaluation(Answered):
     """How a model does on a dataset."""
 
@@ -360,6 +371,8 @@ class Evaluation(Answered):
     dataset: str
     rows: int
     metrics: dict[str, float]
+    confusion: Confusion | None
+    """Of up to 100 classes."""
 
 
 class TraceRequest(Spec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, delete, or_, select
 from sqlalchemy.orm import Session
 
 from app.store.errors import ConflictError, NotFoundError
@@ -78,9 +78,8 @@ def remove(session: Session, owner: str, dataset_id: str) -> str:
     dataset = session.scalar(_mine(owner, dataset_id).with_for_update())
     if dataset is None:
         raise NotFoundError("dataset", dataset_id)
-    user = session.scalar(
-        select(Job.id).where(Job.dataset_id == dataset_id, Job.status.in_(LIVE)).limit(1)
-    )
+    uses = or_(Job.dataset_id == dataset_id, Job.validation_dataset_id == dataset_id)
+    user = session.scalar(select(Job.id).where(uses, Job.status.in_(LIVE)).limit(1))
     if user is not None:
         raise ConflictError("dataset", f"job {user} uses it; cancel it or wait for its end")
     session.execute(delete(Dataset).where(Dataset.id == dataset_id))

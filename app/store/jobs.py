@@ -77,6 +77,7 @@ def submit(
     epochs: int,
     name: str | None,
     metadata: dict[str, Any] | None,
+    validation_dataset_id: str | None = None,
     traceparent: str | None = None,
 ) -> Job:
     """Queue a job.
@@ -86,11 +87,13 @@ def submit(
     NotFoundError
         The owner has no such dataset.
     """
-    datasets.hold(session, owner, dataset_id)
+    for used in filter(None, (dataset_id, validation_dataset_id)):
+        datasets.hold(session, owner, used)
     job = Job(
         id=new_id("job"),
         owner=owner,
         dataset_id=dataset_id,
+        validation_dataset_id=validation_dataset_id,
         spec=spec,
         epochs=epochs,
         name=name,
@@ -331,9 +334,20 @@ def truncate_curve(session: Session, claim: Claim, epoch: int) -> None:
     session.execute(delete(CurvePoint).where(*later))
 
 
-def succeed(session: Session, claim: Claim, *, model_id: str, metrics: dict[str, float]) -> None:
-    """End a job with its model."""
-    values = {"model_id": model_id, "metrics": metrics, "fraction": 1.0}
+def succeed(
+    session: Session,
+    claim: Claim,
+    model_id: str,
+    metrics: dict[str, float],
+    stop_reason: str | None,
+) -> None:
+    """End a job with its model, and the rule that ended its training."""
+    values = {
+        "model_id": model_id,
+        "metrics": metrics,
+        "stop_reason": stop_reason,
+        "fraction": 1.0,
+    }
     _finish(session, claim, JobStatus.SUCCEEDED, **values)
 
 

@@ -104,6 +104,7 @@ class Job(Base):
         Index(None, "owner", "id"),
         Index(None, "status", "queued_at"),
         Index(None, "dataset_id"),
+        Index(None, "validation_dataset_id"),
         Index(None, "model_id"),
     )
 
@@ -111,6 +112,9 @@ class Job(Base):
     owner: Mapped[str]
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
     """A live job has one; a job that has ended may outlive it."""
+    validation_dataset_id: Mapped[str | None]
+    """Of the dataset that is validated on, if the spec names one; it may be gone once the job has
+    ended."""
     name: Mapped[str | None]
     job_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     """Whatever the caller wants to keep with it (SQLAlchemy has the plain name)."""
@@ -141,6 +145,8 @@ class Job(Base):
     eta_seconds: Mapped[float | None]
     samples_per_second: Mapped[float | None]
     metrics: Mapped[dict[str, float]] = mapped_column(default=dict)
+    stop_reason: Mapped[str | None]
+    """Which rule ended the training of a job that succeeded."""
     error_code: Mapped[str | None]
     error_detail: Mapped[str | None]
     model_id: Mapped[str | None] = mapped_column(

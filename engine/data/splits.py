@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,32 @@ def split(
     parts = [rng.permutation(group)[:share] for group, share in zip(groups, shares, strict=True)]
     validation = np.sort(np.concatenate(parts))
     return np.setdiff1d(np.arange(rows), validation, assume_unique=True), validation
+
+
+def folds(
+    rows: int, count: int, rng: np.random.Generator, labels: Labels | None = None
+) -> Iterator[tuple[Rows, Rows]]:
+    """Divide the rows 0 to ``rows - 1`` at random into parts, and yield each with all the others.
+
+    Parameters
+    ----------
+    rows : int
+    count : int
+        How many parts, at most ``rows``; their sizes differ by one at most.
+    rng : numpy.random.Generator
+    labels : Labels of shape (rows,), optional
+        The rows of each class are spread evenly over the parts.
+
+    Yields
+    ------
+    training, validation : ndarray of intp
+        Both ascending.
+    """
+    groups = [np.arange(rows)] if labels is None else _groups(labels)
+    dealt = np.concatenate([rng.permutation(group) for group in groups])
+    for first in range(count):
+        validation = np.sort(dealt[first::count])
+        yield np.setdiff1d(np.arange(rows), validation, assume_unique=True), validation
 
 
 def _groups(labels: Labels) -> list[Rows]:

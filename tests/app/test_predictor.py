@@ -14,7 +14,7 @@ from app.store.errors import CorruptArtifactError, NotFoundError
 from engine.checkpoint import dump_model
 from engine.data.table import Column, Table
 from engine.model import Model, prepare
-from engine.spec import CrossEntropy, DenseLayer, NetworkSpec, ResolvedSpec, Validation
+from engine.spec import CrossEntropy, DenseLayer, NetworkSpec, ResolvedSpec, ValidationPart
 from engine.training import start
 from tests.app.store.rows import OWNER, add_dataset, add_job
 
@@ -27,7 +27,7 @@ def trained():
         task="classification",
         network=NetworkSpec(layers=[DenseLayer(units=4)]),
         loss=CrossEntropy(),
-        validation=Validation(fraction=0),
+        validation=ValidationPart(fraction=0),
     )
     x = Column("x", "number", np.arange(6.0))
     y = Column("y", "category", np.array([0, 1] * 3, dtype=np.int32), ("no", "yes"))

@@ -10,7 +10,7 @@ from engine import checkpoint, training
 from engine.data.batches import Examples
 from engine.data.table import Column, Table
 from engine.network import Architecture, Inputs
-from engine.spec import DenseLayer, NetworkSpec, ResolvedSpec, Validation, loss_of
+from engine.spec import DenseLayer, NetworkSpec, ResolvedSpec, ValidationPart, loss_of
 from engine.training import TrainingData, architecture_of
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
@@ -43,7 +43,7 @@ def spec(**changes):
         "task": "classification",
         "network": NetworkSpec(layers=[DenseLayer(units=4, activation="tanh")]),
         "loss": "cross_entropy",
-        "validation": Validation(fraction=0.0),
+        "validation": ValidationPart(fraction=0.0),
     }
     decided |= changes
     if isinstance(decided["loss"], str):
@@ -68,10 +68,16 @@ def start(how, *, inputs, outputs):
     return training.start(how, architecture_of(how, Inputs((inputs,)), outputs))
 
 
+def dump_state(state):
+    """One state as bytes."""
+    return checkpoint.dump_states([state], {})
+
+
 def load_state(written, how, *, inputs, outputs):
     """The state that was written."""
-    architecture = architecture_of(how, Inputs((inputs,)), outputs)
-    return checkpoint.load_state(written, how, architecture)
+    state = training.blank_state(how, architecture_of(how, Inputs((inputs,)), outputs))
+    checkpoint.load_states(written, [state])
+    return state
 
 
 def with_ones(x):

@@ -15,7 +15,6 @@ from engine import training as engine_training
 from engine.checkpoint import (
     COUNTERS,
     dump_model,
-    dump_state,
     load_model,
     read_tensors,
     write_tensors,
@@ -31,7 +30,7 @@ from engine.spec import (
     TrainingRun,
 )
 from engine.training import train
-from tests.engine.beginnings import data, examples, load_state, spec, start, table
+from tests.engine.beginnings import data, dump_state, examples, load_state, spec, start, table
 
 SHAPES = array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 NAMES = st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__")
@@ -218,7 +217,7 @@ def test_a_loaded_model_predicts_the_same_bits(changes):
     written = dump_model(trained)
     loaded = load_model(written)
     np.testing.assert_array_equal(loaded.predict(rows), trained.predict(rows))
-    assert loaded.evaluate(rows) == trained.evaluate(rows)
+    assert loaded.evaluate(rows).metrics == trained.evaluate(rows).metrics
     assert (loaded.settings, loaded.inputs, loaded.outputs) == (
         trained.settings,
         trained.inputs,
@@ -259,9 +258,9 @@ def test_another_version_is_refused_by_its_name(version):
 def test_a_state_is_no_model_and_a_model_no_state():
     how = spec()
     state = dump_state(start(how, inputs=2, outputs=3))
-    with pytest.raises(CheckpointError, match="expected a model of version 1, got 'state'"):
+    with pytest.raises(CheckpointError, match="expected model of version 1, got 'states'"):
         load_model(state)
-    with pytest.raises(CheckpointError, match="expected a state of version 1, got 'model'"):
+    with pytest.raises(CheckpointError, match="expected states of version 1, got 'model'"):
         load_state(dump_model(model()[0]), how, inputs=2, outputs=3)
     with pytest.raises(CheckpointError, match="got None"):
         load_model(safetensors.numpy.save({"a": np.ones(1)}))
@@ -357,11 +356,15 @@ def test_a_state_that_was_damaged_is_refused():
     how = spec(training=TrainingRun(epochs=1))
     written = dump_state(trained_state(how))
     content = json.loads(read_tensors(written)[1]["content"])
-    for name in content:
-        without = {other: value for other, value in content.items() if other != name}
+    saved, facts = content["states"][0], content["facts"]
+    lacking = [{"facts": facts}, {"states": [saved]}, {"states": [], "facts": facts}]
+    for name in saved:
+        other = {key: value for key, value in saved.items() if key != name}
+        lacking.append({"states": [other], "facts": facts})
+    for without in lacking:
         with pytest.raises(CheckpointError):
             load_state(rewritten(written, content=json.dumps(without)), how, **SHAPE)
-    stretched = {"numbers": np.ones(1, dtype=np.float32)}
+    stretched = {"0.numbers": np.ones(1, dtype=np.float32)}
     with pytest.raises(CheckpointError, match="numbers"):
         load_state(rewritten(written, tensors=stretched), how, **SHAPE)
     for size in (0, 7, 8, 100, len(written) - 1):

@@ -24,13 +24,13 @@ from engine.spec import (
     StopRules,
     TrainingRun,
     TrainingSpec,
-    Validation,
+    ValidationPart,
 )
 from engine.training import start, train
 from tests.engine.beginnings import DATA, spec, table
 
 NUMBERS = {"task": "regression", "loss": "squared_error"}
-HALF = Validation(fraction=0.5)
+HALF = ValidationPart(fraction=0.5)
 
 
 def trained(rows, how):
@@ -64,7 +64,7 @@ def test_species_are_learnt_from_the_file_on(iris):
     assert len(prepared.data.training.x) == 120
     assert np.bincount(prepared.data.validation.y).tolist() == [10, 10, 10]
     assert max(point.metrics["accuracy"] for point in curve) >= 0.9
-    assert model.evaluate(rows)["accuracy"] >= 0.95
+    assert model.evaluate(rows).metrics["accuracy"] >= 0.95
 
 
 def test_a_model_measures_as_the_training_measured(iris):
@@ -73,7 +73,7 @@ def test_a_model_measures_as_the_training_measured(iris):
     labels = prepared.target.transform(rows)
     _, validation = split(rows.rows, 0.2, rng, labels)
     best = min(curve, key=lambda point: point.validation_loss)
-    measured = model.evaluate(rows.take(validation))
+    measured = model.evaluate(rows.take(validation)).metrics
     assert measured == pytest.approx(best.metrics, rel=1e-5)
     # The loss knows the logits; the probabilities were rounded to float32 before their logarithm.
     assert measured["log_loss"] == pytest.approx(best.validation_loss, rel=1e-4)
@@ -175,7 +175,7 @@ def test_numbers_are_predicted_and_measured_in_their_own_units(rng):
         network=NetworkSpec(layers=[DenseLayer(units=16, activation="tanh")]),
         optimizer=Adam(learning_rate=0.01),
         training=TrainingRun(epochs=150),
-        validation=Validation(fraction=0.2),
+        validation=ValidationPart(fraction=0.2),
     )
     model, prepared, curve = trained(rows, how)
     y = model.predict(rows)
@@ -189,13 +189,13 @@ def test_numbers_are_predicted_and_measured_in_their_own_units(rng):
     )
     best = min(curve, key=lambda point: point.validation_loss)
     assert best.metrics == pytest.approx(in_units, rel=1e-3)
-    assert model.evaluate(rows)["r2"] > 0.99
+    assert model.evaluate(rows).metrics["r2"] > 0.99
 
 
 def test_classes_are_measured_against_the_true_column(iris):
     rows, model, _, _ = iris
     labels = ClassEncoder.fit(rows, "species").transform(rows)
-    assert model.evaluate(rows) == classification_metrics(model.predict(rows), labels)
+    assert model.evaluate(rows).metrics == classification_metrics(model.predict(rows), labels)
 
 
 def test_a_model_refuses_rows_that_lack_a_column(iris):
@@ -242,7 +242,7 @@ def test_overfitting_does_not_reach_the_model(rng):
         network=NetworkSpec(layers=[DenseLayer(units=64)]),
         optimizer=Adam(learning_rate=0.05),
         training=TrainingRun(epochs=100, stop=StopRules(patience=20)),
-        validation=Validation(fraction=0.5),
+        validation=ValidationPart(fraction=0.5),
     )
     model, prepared, curve = trained(rows, how)
     p = model.network.predict(prepared.data.validation.x)

@@ -19,7 +19,7 @@ from engine.spec import (
     ResolvedSpec,
     Sgd,
     TrainingSpec,
-    Validation,
+    ValidationPart,
 )
 from tests.engine.beginnings import column, table
 
@@ -93,8 +93,8 @@ def test_features_are_all_other_columns_in_order():
 @pytest.mark.parametrize(("rows", "fraction"), [(49, 0.0), (50, 0.2)])
 def test_a_fifth_validates_from_fifty_rows_on(rows, fraction):
     some = table(x=[float(row) for row in range(rows)], y=[float(row) for row in range(rows)])
-    assert resolved("y", some).validation == Validation(fraction=fraction)
-    asked = Validation(fraction=0.5)
+    assert resolved("y", some).validation == ValidationPart(fraction=fraction)
+    asked = ValidationPart(fraction=0.5)
     assert resolved("y", some, validation=asked).validation == asked
 
 
@@ -116,7 +116,7 @@ def test_everything_else_stays_as_it_was_said():
     [
         ("colour", {"features": ["width", "side", "image"]}),
         ("few", {"features": ["colour"], "task": "regression"}),
-        (["width", "height"], {"features": ["many"], "validation": Validation(fraction=0.0)}),
+        (["width", "height"], {"features": ["many"], "validation": ValidationPart(fraction=0.0)}),
     ],
 )
 def test_resolving_what_is_resolved_changes_nothing(target, fields):
@@ -193,11 +193,11 @@ def test_a_dataset_of_nothing_but_the_target_is_refused():
 def test_one_row_cannot_be_divided():
     row = table(x=[1.0], y=[2.0])
     with pytest.raises(SpecError) as refusal:
-        resolved("y", row, validation=Validation(fraction=0.1))
+        resolved("y", row, validation=ValidationPart(fraction=0.1))
     assert refusal.value.path == "/validation/fraction"
-    assert resolved("y", row, validation=Validation(fraction=0.0)).validation.fraction == 0
+    assert resolved("y", row, validation=ValidationPart(fraction=0.0)).validation.fraction == 0
     two = table(x=[1.0, 2.0], y=[2.0, 3.0])
-    assert resolved("y", two, validation=Validation(fraction=0.1)).validation.fraction == 0.1
+    assert resolved("y", two, validation=ValidationPart(fraction=0.1)).validation.fraction == 0.1
 
 
 @pytest.mark.parametrize(

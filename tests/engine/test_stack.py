@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import stack, training
-from engine.checkpoint import COUNTERS, dump_state
+from engine.checkpoint import COUNTERS
 from engine.errors import DivergedError
 from engine.losses import bind_loss, bind_stacked_loss
 from engine.metrics import classification_metrics
@@ -41,7 +41,7 @@ from engine.spec import (
 from engine.stack import Stack, stacks, train_together
 from engine.training import architecture_of, train
 from engine.wires import Workspace
-from tests.engine.beginnings import data, examples, fed, load_state, spec, start
+from tests.engine.beginnings import data, dump_state, examples, fed, load_state, spec, start
 
 SHAPE = {"inputs": 2, "outputs": 3}
 RUN = TrainingRun(epochs=4, batch_size=8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine import training, wires
-from engine.checkpoint import COUNTERS, dump_state
+from engine.checkpoint import COUNTERS
 from engine.errors import DivergedError
 from engine.losses import bind_loss
 from engine.metrics import classification_metrics
@@ -39,7 +39,16 @@ from engine.spec import (
 )
 from engine.training import train
 from engine.wires import Workspace
-from tests.engine.beginnings import data, examples, fed, load_state, spec, start, with_ones
+from tests.engine.beginnings import (
+    data,
+    dump_state,
+    examples,
+    fed,
+    load_state,
+    spec,
+    start,
+    with_ones,
+)
 
 SHAPE = {"inputs": 2, "outputs": 3}
 DROPPING = NetworkSpec(

@@ -142,6 +142,13 @@ def test_a_curve_of_one_point_can_be_seen(library, iris):
     assert len(one) > len(none)
 
 
+def test_how_far_folds_are_apart_is_drawn(library, iris):
+    job = library.trained(iris, validation={"folds": 3})
+    drawn = get(library, f"/v1/jobs/{job['id']}/curve", "image/svg+xml")
+    assert drawn.status_code == 200
+    assert "FillBetween" in drawn.text
+
+
 def test_a_loss_of_zero_can_be_drawn(library):
     constant = b"x,y\n" + b"1,5.5\n" * 60
     job = library.trained(library.dataset(constant), "y", task="regression")

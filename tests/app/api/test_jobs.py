@@ -12,6 +12,7 @@ from app.store.jobs import Signal
 from tests.app.api.callers import (
     ABSENT,
     DIGITS,
+    IRIS,
     QUICK,
     SMALL,
     Caller,
@@ -25,6 +26,9 @@ from tests.app.api.callers import (
 )
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+HEADER = "sepal_length,sepal_width,petal_length,petal_width,species"
 
 
 @pytest.fixture
@@ -71,6 +75,7 @@ def test_a_dataset_and_a_target_are_enough(ada):
         },
         "metrics": {},
         "model": None,
+        "stop_reason": None,
         "error": None,
         "spec": {
             "dataset": dataset,
@@ -412,6 +417,96 @@ def test_one_row_cannot_be_divided(library):
     body = {"dataset": dataset, "target": "y", "validation": {"fraction": 0.5}}
     reason = refusal(library.post("/v1/jobs", json=body), "/validation/fraction")
     assert reason == "one row cannot be divided; 0 would do"
+
+
+def test_there_are_no_more_folds_than_rows(library):
+    dataset = library.dataset(csv("x,y", "1,0.5", "2,0.7"))
+    body = {"dataset": dataset, "target": "y", "validation": {"folds": 3}}
+    reason = refusal(library.post("/v1/jobs", json=body), "/validation/folds")
+    assert reason == "there are 2 rows; at most as many would do"
+
+
+def test_a_job_is_validated_by_folds_and_shows_how_far_they_are_apart(library):
+    job = library.trained(library.dataset(), validation={"folds": 5})
+    assert (job["status"], job["stop_reason"]) == ("succeeded", "epochs")
+    assert job["spec"]["validation"] == {"folds": 5}
+    points = library.get(f"/v1/jobs/{job['id']}/curve").json["points"]
+    assert [point["epoch"] for point in points] == [1, 2, 3]
+    for name in ("validation_loss", "accuracy", "log_loss"):
+        assert points[0][f"{name}_deviation"] > 0
+        assert f"{name}_deviation" in job["metrics"]
+    best = min(points, key=lambda point: point["validation_loss"])
+    assert job["metrics"]["validation_loss"] == best["validation_loss"]
+    again = {name: value for name, value in job["spec"].items() if value is not None}
+    assert library.post("/v1/jobs", json=again).json["spec"] == job["spec"]
+
+
+def test_a_job_says_which_rule_ended_it(library):
+    dataset = library.dataset()
+    rules = {"target_loss": {"target_loss": 50.0}, "epochs": {}}
+    for reason, stop in rules.items():
+        job = library.trained(dataset, training={"epochs": 2, "stop": stop})
+        assert job["stop_reason"] == reason
+
+
+# Another dataset to validate on.
+
+
+@each_database
+def test_a_job_is_validated_on_another_dataset(ada):
+    training, other = ada.dataset(), ada.dataset(IRIS + b"5.1,3.5,1.4,0.2,setosa\n")
+    job = ada.job(training, validation={"dataset": other})
+    reason = problem(ada.delete(f"/v1/datasets/{other}"), 409)["detail"]
+    assert reason == f"dataset: job {job} uses it; cancel it or wait for its end"
+    run(ada.app, job)
+    done = ada.get(f"/v1/jobs/{job}").json
+    assert done["status"] == "succeeded"
+    assert done["spec"]["validation"] == {"dataset": other}
+    model = done["model"]
+    measured = ada.post(f"/v1/models/{model}/evaluate", json={"dataset": other}).json
+    assert measured["rows"] == 151
+    assert measured["metrics"]["accuracy"] == pytest.approx(done["metrics"]["accuracy"])
+    assert ada.delete(f"/v1/datasets/{other}").status_code == 204
+    assert ada.get(f"/v1/jobs/{job}").json["spec"]["validation"] == {"dataset": other}
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        (
+            ("width,species", "1,setosa", "2,virginica"),
+            "the dataset has no column 'sepal_length'",
+        ),
+        (
+            (HEADER, "long,1,1,1,setosa", "short,2,2,2,virginica"),
+            "column 'sepal_length' is category there, and number here; both must be alike",
+        ),
+        (
+            (HEADER, "1,1,1,1,setosa", "2,2,2,,virginica"),
+            "column 'petal_width' has 1 missing or NaN, the first in row 2; "
+            "fill or remove these rows and upload again",
+        ),
+    ],
+)
+def test_a_dataset_that_is_not_alike_is_refused_to_validate_on(library, columns, reason):
+    body = {"dataset": library.dataset(), "target": "species"}
+    body["validation"] = {"dataset": library.dataset(csv(*columns))}
+    assert refusal(library.post("/v1/jobs", json=body), "/validation/dataset").startswith(reason)
+
+
+def test_a_class_that_is_only_validated_on_fails_the_job_in_words(library):
+    other = library.dataset(csv(HEADER, "1,1,1,1,setosa", "2,2,2,2,tulip"))
+    job = library.trained(library.dataset(), validation={"dataset": other})
+    assert (job["status"], job["error"]["code"]) == ("failed", "invalid_data")
+    assert "tulip" in job["error"]["detail"]
+
+
+def test_somebody_elses_dataset_is_not_there_to_validate_on(ada, charles):
+    body = {"dataset": ada.dataset(), "target": "species"}
+    for other in (charles.dataset(), f"ds_{ABSENT}"):
+        body["validation"] = {"dataset": other}
+        detail = problem(ada.post("/v1/jobs", json=body), 404)["detail"]
+        assert detail == f"there is no dataset '{other}'"
 
 
 @pytest.mark.parametrize("whose", ["absent", "another's", "another kind", "deleted"])

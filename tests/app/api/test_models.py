@@ -255,19 +255,21 @@ def test_a_model_is_measured_on_a_dataset(ada):
     model = ada.model(dataset)
     answer = evaluate(ada, model, dataset)
     assert answer.status_code == 200
-    metrics = answer.json.pop("metrics")
-    assert answer.json | {"metrics": 0} == {
-        "model": model,
-        "dataset": dataset,
-        "rows": 150,
-        "metrics": 0,
-    }
+    body = answer.json
+    metrics, confusion = body.pop("metrics"), body.pop("confusion")
+    assert body == {"model": model, "dataset": dataset, "rows": 150}
+    assert confusion["classes"] == ["setosa", "versicolor", "virginica"]
+    counts = np.array(confusion["counts"])
+    assert counts.sum(axis=1).tolist() == [50, 50, 50]
+    assert counts.trace() == pytest.approx(150 * metrics["accuracy"])
     assert set(metrics) == {"accuracy", "balanced_accuracy", "macro_f1", "log_loss", "auc"}
     assert 0 <= metrics["accuracy"] <= 1
 
 
 def test_a_regression_is_measured_in_the_units_of_its_target(library, price_model, goods):
-    metrics = evaluate(library, price_model, goods).json["metrics"]
+    measured = evaluate(library, price_model, goods).json
+    metrics = measured["metrics"]
+    assert measured["confusion"] is None
     assert set(metrics) == {"mae", "rmse", "r2", "mape"}
     assert metrics["r2"] > 0.8
     assert 0 < metrics["mae"] <= metrics["rmse"] < 100

@@ -59,7 +59,7 @@ def succeed(database: Database, claim: Claim) -> str:
     """End a job with a model; return the model's id."""
     with database.writing() as session:
         model_id = add_model(session, claim)
-        jobs.succeed(session, claim, model_id=model_id, metrics={"train_loss": 0.1})
+        jobs.succeed(session, claim, model_id, {"train_loss": 0.1}, "epochs")
     return model_id
 
 

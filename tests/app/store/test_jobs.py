@@ -206,7 +206,7 @@ WRITES = {
     "truncate_curve": lambda session, claim: jobs.truncate_curve(session, claim, 0),
     "save_checkpoint": lambda session, claim: checkpoints.save(session, claim, b"stale", 7, 70),
     "succeed": lambda session, claim: jobs.succeed(
-        session, claim, model_id=add_model(session, claim), metrics={}
+        session, claim, add_model(session, claim), {}, "epochs"
     ),
     "fail": lambda session, claim: jobs.fail(session, claim, "internal", "stale"),
     "finish_cancelled": jobs.finish_cancelled,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.splits import split
+from engine.data.splits import folds, split
 
 FRACTIONS = st.floats(0, 1, exclude_max=True)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -89,3 +89,24 @@ def test_every_row_has_the_same_chance():
     for seed in range(2000):
         times[split(10, 0.3, drawn(seed))[1]] += 1
     assert times == pytest.approx(np.full(10, 600), abs=5 * np.sqrt(2000 * 0.3 * 0.7))
+
+
+@given(labels=LABELS, seed=SEEDS, data=st.data())
+def test_every_row_is_in_one_fold_and_each_class_is_spread(labels, seed, data):
+    count = data.draw(st.integers(1, len(labels)))
+    parts = list(folds(len(labels), count, drawn(seed), labels))
+    assert len(parts) == count
+    for training, validation in parts:
+        assert_divided(len(labels), training, validation)
+    held_out = [validation for _, validation in parts]
+    assert sorted(np.concatenate(held_out)) == list(range(len(labels)))
+    for counted in (np.ones_like(labels), *(labels == label for label in np.unique(labels))):
+        sizes = [int(counted[rows].sum()) for rows in held_out]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_are_random_and_the_same_again():
+    first, again, other = (
+        [rows.tolist() for _, rows in folds(30, 3, drawn(seed))] for seed in (1, 1, 2)
+    )
+    assert first == again != other

@@ -1,0 +1,202 @@
+"""Fitting: from a table and a spec to a model, with all that is needed to stop and go on.
+
+Whoever runs it iterates over `Fitting.run` and may leave at any report. What
+`Fitting.save` gives then, handed to `fit` with the same table and spec, goes on
+to the same model, bit for bit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+from engine.checkpoint import dump_states, load_states
+from engine.data.table import Table
+from engine.folds import CrossValidation, FoldsState
+from engine.model import Model, Prepared, prepare, prepare_folds
+from engine.network import Network
+from engine.spec import ResolvedSpec, ValidationFolds
+from engine.training import Progress, TrainingState, blank_state, start, train
+
+
+def fit(
+    table: Table,
+    settings: ResolvedSpec,
+    validation: Table | None = None,
+    saved: bytes | None = None,
+) -> Fitting:
+    """Prepare to train, from the beginning or from where it was left.
+
+    Parameters
+    ----------
+    table : Table
+        The dataset's columns named in ``settings``.
+    settings : ResolvedSpec
+    validation : Table, optional
+        The other dataset, where ``settings`` name one to validate on.
+    saved : bytes, optional
+        What `Fitting.save` gave.
+
+    Raises
+    ------
+    CheckpointError
+        What was saved is damaged, or of another network.
+    SchemaError
+        A table is not as ``settings`` say.
+    """
+    prepared = prepare(table, settings, validation)
+    if isinstance(settings.validation, ValidationFolds):
+        parts = prepare_folds(table, settings, settings.validation.folds)
+        return _FoldsFitting(prepared, parts, settings, saved)
+    return _PlainFitting(prepared, settings, saved)
+
+
+class Fitting(ABC):
+    """A training from a table to a model.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        All that the model's network is trained on.
+    settings : ResolvedSpec
+    """
+
+    def __init__(self, prepared: Prepared, settings: ResolvedSpec) -> None:
+        self.prepared, self.settings = prepared, settings
+
+    @abstractmethod
+    def run(self) -> Iterator[Progress]:
+        """Train to the end, reporting at least after every epoch and every tenth of a second.
+
+        Raises
+        ------
+        DivergedError
+            The loss is no longer a finite number.
+        """
+
+    @abstractmethod
+    def save(self) -> bytes:
+        """Return all that is needed to go on from here."""
+
+    @property
+    @abstractmethod
+    def epoch(self) -> int:
+        """How many points the curve has."""
+
+    @property
+    @abstractmethod
+    def step(self) -> int:
+        """How many updates a network has had."""
+
+    @property
+    @abstractmethod
+    def best_epoch(self) -> int:
+        """Which point of the curve tells how good the model is."""
+
+    @abstractmethod
+    def _network(self) -> Network:
+        """Return what was trained."""
+
+    def model(self) -> Model:
+        """Return what predicts."""
+        prepared = self.prepared
+        return Model(self.settings, prepared.features, prepared.target, self._network())
+
+
+class _PlainFitting(Fitting):
+    """One network."""
+
+    def __init__(self, prepared: Prepared, settings: ResolvedSpec, saved: bytes | None) -> None:
+        super().__init__(prepared, settings)
+        self.state = _state(settings, prepared, saved)
+        if saved is not None:
+            load_states(saved, [self.state])
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the end."""
+        return train(self.state, self.prepared.data, self.settings)
+
+    def save(self) -> bytes:
+        """Return all that is needed to go on from here."""
+        return dump_states([self.state], {})
+
+    @property
+    def epoch(self) -> int:
+        """How many points the curve has."""
+        return self.state.epoch
+
+    @property
+    def step(self) -> int:
+        """How many updates the network has had."""
+        return self.state.step
+
+    @property
+    def best_epoch(self) -> int:
+        """After which the network was best."""
+        return self.state.best_epoch
+
+    def _network(self) -> Network:
+        return self.state.best_network()
+
+
+class _FoldsFitting(Fitting):
+    """A network for every fold, and one for all rows."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        parts: list[Prepared],
+        settings: ResolvedSpec,
+        saved: bytes | None,
+    ) -> None:
+        super().__init__(prepared, settings)
+        self.state = FoldsState(
+            [_state(settings, part, saved) for part in parts], _state(settings, prepared, saved)
+        )
+        self.parts = [part.data for part in parts]
+        if saved is not None:
+            facts = load_states(saved, [*self.state.members, self.state.last])
+            for name in self._facts():
+                setattr(self.state, name, facts[name])
+
+    def _facts(self) -> dict[str, Any]:
+        state = self.state
+        return {
+            "best_loss": state.best_loss,
+            "best_epoch": state.best_epoch,
+            "stopped": state.stopped,
+        }
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the end."""
+        return CrossValidation(self.state, self.parts, self.prepared.data, self.settings).run()
+
+    def save(self) -> bytes:
+        """Return all that is needed to go on from here."""
+        return dump_states([*self.state.members, self.state.last], self._facts())
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs all folds have done."""
+        return self.state.members[-1].epoch
+
+    @property
+    def step(self) -> int:
+        """How many updates the network of the last fold has had."""
+        return self.state.members[-1].step
+
+    @property
+    def best_epoch(self) -> int:
+        """After which the networks of the folds were best in the mean."""
+        return self.state.best_epoch
+
+    def _network(self) -> Network:
+        last = self.state.last
+        return last.network if last.average is None else last.network.with_numbers(last.average)
+
+
+def _state(settings: ResolvedSpec, prepared: Prepared, saved: bytes | None) -> TrainingState:
+    """Return a state to begin with, or one to be filled."""
+    begin = start if saved is None else blank_state
+    return begin(settings, prepared.architecture)
