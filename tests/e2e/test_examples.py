@@ -10,15 +10,33 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
-IRIS = Path(__file__).parents[2] / "examples" / "iris.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def lines_of(example, service, timeout):
+    """Run an example against a service; return what it prints."""
+    command = [sys.executable, str(EXAMPLES / example), service.commands[0].url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout.splitlines()
 
 
 def test_irises_are_learnt_by_the_example(embedded):
-    command = [sys.executable, str(IRIS), embedded.commands[0].url]
-    printed = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=120
-    ).stdout
-    rows, job, prediction = printed.splitlines()
+    rows, job, prediction = lines_of("iris.py", embedded, timeout=120)
     assert rows.startswith("150 rows of sepal_length")
     assert job.startswith("succeeded")
     assert "'label': 'setosa'" in prediction
+
+
+def test_characters_are_read_by_the_example(embedded):
+    lines = lines_of("characters.py", embedded, timeout=300)
+    epochs = [int(line.split()[1]) for line in lines if line.startswith("  epoch ")]
+    assert epochs == [*range(1, 81), *range(1, 16)]
+    results = [line.split(" of ") for line in lines if line.endswith("are right.")]
+    assert [rest for _, rest in results] == [
+        "359 held-out digits are right.",
+        "1000 held-out digits are right.",
+    ]
+    digits, mnist = (float(share.rstrip("%")) for share, _ in results)
+    assert digits >= 98
+    assert mnist >= 97
