@@ -26,6 +26,7 @@ from engine.data.preprocessing import (
 )
 from engine.data.splits import folds, split
 from engine.data.table import InputColumn, Table
+from engine.errors import DataError, SchemaError
 from engine.metrics import classification_metrics, confusion, regression_metrics
 from engine.network import Architecture, Inputs, Network, uses_embedding
 from engine.spec import ResolvedSpec
@@ -66,6 +67,7 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
     validation : Table, optional
         The rows of another dataset to validate on.
     """
+    table = _counted(table, settings)
     classes, asked = _classes(table, settings), settings.validation
     if not isinstance(asked, spec.ValidationPart):
         return _prepare(table, validation, settings, classes)
@@ -77,12 +79,24 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
 
 def prepare_folds(table: Table, settings: ResolvedSpec, count: int) -> list[Prepared]:
     """Prepare for every fold on its own: the others to train on, itself to validate on."""
+    table = _counted(table, settings)
     classes = _classes(table, settings)
     labels = classes.transform(table) if classes else None
     return [
         _prepare(table.take(training), table.take(validation), settings, classes)
         for training, validation in folds(table.rows, count, _split_rng(settings), labels)
     ]
+
+
+def _counted(table: Table, settings: ResolvedSpec) -> Table:
+    """Return the rows that count at all."""
+    if settings.sample_weight is None:
+        return table
+    weights = present(table.column(settings.sample_weight)).values
+    rows = np.flatnonzero(weights)
+    if not len(rows):
+        raise SchemaError(settings.sample_weight, "a number above 0 in some row", "none")
+    return table.take(rows)
 
 
 def _classes(table: Table, settings: ResolvedSpec) -> ClassEncoder | None:
@@ -108,7 +122,7 @@ def _prepare(
     encode = _Encode(settings, features, target)
     data = TrainingData(
         encode(training, encode.row_weights(training)),
-        encode(validation, None) if validation is not None else None,
+        encode(validation, encode.sample_weights(validation)) if validation is not None else None,
         _measure(target),
     )
     return Prepared(data, features, target, architecture_for(settings, features, target))
@@ -146,18 +160,27 @@ class _Encode:
         smoothing = getattr(self.settings.loss, "label_smoothing", 0.0)
         return Examples(x, target.transform(table), outputs, smoothing, weights)
 
-    def row_weights(self, table: Table) -> Vector | None:
-        """Return how much each row counts, mean 1, or None where all count alike."""
-        by_class, column = self.settings.class_weights, self.settings.sample_weight
-        if by_class is None and column is None:
+    def sample_weights(self, table: Table) -> Vector | None:
+        """Return how much each row counts as its column says, mean 1, or None without one."""
+        if self.settings.sample_weight is None:
             return None
-        weights = np.ones(table.rows)
-        if column is not None:
-            weights *= present(table.column(column)).values
-        if by_class is not None and isinstance(self.target, ClassEncoder):
-            labels = self.target.transform(table)
-            weights *= self._class_weights(by_class, labels)[labels]
-        return np.asarray(weights / weights.mean(), dtype=self.settings.precision)
+        weights = present(table.column(self.settings.sample_weight)).values
+        return self._normalized(np.asarray(weights, dtype=np.float64))
+
+    def row_weights(self, table: Table) -> Vector | None:
+        """Return how much each row counts in training, mean 1, or None where all count alike."""
+        by_class, weights = self.settings.class_weights, self.sample_weights(table)
+        if by_class is None or not isinstance(self.target, ClassEncoder):
+            return weights
+        labels = self.target.transform(table)
+        of_class = self._class_weights(by_class, labels)[labels]
+        return self._normalized(of_class if weights is None else of_class * weights)
+
+    def _normalized(self, weights: Vector) -> Vector:
+        mean = weights.mean()
+        if not mean > 0:
+            raise DataError("every row that is trained on has the weight 0")
+        return np.asarray(weights / mean, dtype=self.settings.precision)
 
     def _class_weights(self, by_class: spec.ClassWeights, labels: Labels) -> Vector:
         classes = self.target.classes if isinstance(self.target, ClassEncoder) else ()

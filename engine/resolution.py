@@ -76,7 +76,8 @@ def resolve(
         "validation": _validation(asked, rows),
     }
     if isinstance(asked.validation, ValidationDataset):
-        _check_alike([*features, *targets], validation_columns)
+        weight = [] if asked.sample_weight is None else [profile[asked.sample_weight]]
+        _check_alike([*features, *targets, *weight], validation_columns)
     return ResolvedSpec.model_validate({**dict(asked), **decided})
 
 
@@ -218,13 +219,20 @@ def _check_weights(
                 raise SpecError(
                     "/class_weights", f"there is no class {name!r}{nearest(name, known)}"
                 )
+        if not any(asked.class_weights.get(name, 1.0) for name in known):
+            raise SpecError("/class_weights", "every class has the weight 0; leave one out")
     if asked.sample_weight is not None:
-        _check_sample_weight(asked.sample_weight, profile)
+        _check_sample_weight(asked.sample_weight, asked, profile)
 
 
-def _check_sample_weight(name: str, profile: Mapping[str, ColumnProfile]) -> None:
+def _check_sample_weight(
+    name: str, asked: TrainingSpec, profile: Mapping[str, ColumnProfile]
+) -> None:
     if name not in profile:
         raise SpecError("/sample_weight", _no_column(name, profile))
+    for use, names in (("target", asked.targets), ("feature", asked.features or ())):
+        if name in names:
+            raise SpecError("/sample_weight", f"{name!r} is a {use} as well; it can be but one")
     column = profile[name]
     _check_present("/sample_weight", column)
     least = column.min if isinstance(column.min, float) else -1.0

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.app.api.callers import csv
+from tests.app.api.callers import csv, refusal
 
 DENSE = {"layers": [{"type": "dense", "units": 16}]}
 ADAM = {"type": "adam", "learning_rate": 0.01}
@@ -151,7 +151,7 @@ def sides(rows, seed, liars=0.0):
     return csv(*lines)
 
 
-def learn_sides(library, **spec):
+def learn_sides(library, validation=None, **spec):
     dataset = library.dataset(sides(600, seed=1, liars=0.7))
     return library.trained(
         dataset,
@@ -159,18 +159,65 @@ def learn_sides(library, **spec):
         network=DENSE,
         optimizer=ADAM,
         training={"epochs": 30},
-        validation={"fraction": 0.0},
+        validation=validation or {"fraction": 0.0},
         **spec,
     )
 
 
-def test_rows_of_weight_0_teach_nothing(library):
-    job = learn_sides(library, sample_weight="trust")
+@pytest.mark.parametrize("validation", [{"fraction": 0.0}, {"fraction": 0.2}, {"folds": 3}])
+def test_rows_of_weight_0_teach_nothing_and_choose_nothing(library, validation):
+    job = learn_sides(library, validation, sample_weight="trust")
+    assert job["metrics"]["best_epoch"] > 20
     [described] = library.get(f"/v1/models/{job['model']}").json["inputs"]
     assert described["name"] == "x"
     assert evaluated(library, job["model"], sides(300, seed=2))["accuracy"] > 0.95
     rows = [{"x": -0.5}, {"x": 0.5}]
     assert [p["label"] for p in predicted(library, job["model"], rows)] == ["left", "right"]
+
+
+def test_a_row_that_counts_more_is_measured_more(library):
+    """Half of the validation rows are wrong, and count little: their loss does as well."""
+    losses = []
+    for trust in ("1", "0.01"):
+        rows = sides(200, seed=1).decode().replace(",1.5,", ",1,").encode()
+        wrong = sides(200, seed=3, liars=1.0).decode().replace(",0,", f",{trust},").splitlines()[1:]
+        job = library.trained(
+            library.dataset(rows),
+            "side",
+            network=DENSE,
+            optimizer=ADAM,
+            training={"epochs": 20},
+            sample_weight="trust",
+            validation={"dataset": library.dataset(rows + csv(*wrong))},
+        )
+        assert job["status"] == "succeeded", job
+        losses.append(job["metrics"]["validation_loss"])
+    assert losses[1] < losses[0] / 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "pointer", "reason"),
+    [
+        (
+            {"sample_weight": "trust", "features": ["x", "trust"]},
+            "/sample_weight",
+            "'trust' is a feature as well; it can be but one",
+        ),
+        (
+            {"sample_weight": "trust", "target": "trust"},
+            "/sample_weight",
+            "'trust' is a target as well; it can be but one",
+        ),
+        (
+            {"class_weights": {"left": 0.0, "right": 0.0}},
+            "/class_weights",
+            "every class has the weight 0; leave one out",
+        ),
+    ],
+)
+def test_weights_that_leave_nothing_to_learn_are_refused(library, spec, pointer, reason):
+    body = {"dataset": library.dataset(sides(60, seed=1)), "target": "side", **spec}
+    assert refusal(library.post("/v1/jobs", json=body), pointer) == reason
 
 
 def test_the_same_rows_teach_the_opposite_where_all_count_alike(library):
