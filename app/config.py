@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.spec import PARAMETER_BUDGET
 
+VERSION = "0.1.0"
+"""Of the service."""
+
 MIB = 2**20
 
 BROKERS = ("memory://", "redis://", "rediss://")
@@ -73,8 +76,18 @@ class Settings(BaseSettings):
     """How often a worker looks for jobs whose worker is silent."""
     max_attempts: int = Field(default=3, ge=1, le=100)
     """A job fails once so many workers were lost over it."""
+    backoff_seconds: float = Field(default=5, ge=0, le=86_400)
+    """After a first lost worker a job is tried again at once, then so much later after each."""
     checkpoint_seconds: Seconds = 10
     """How often a running job is saved, so that another worker can go on from there."""
+    stall_seconds: Seconds = 600
+    """A training that makes no step for so long is taken for hung, and its process ended."""
+    job_seconds: float = Field(default=604_800, gt=0, le=31_536_000)
+    """How long one job may train, all attempts together."""
+    job_memory_bytes: int = Field(default=4096 * MIB, ge=64 * MIB)
+    """How much memory one job may take; more is refused, or ends it as `out_of_memory`."""
+    blas_threads: int = Field(default=1, ge=1, le=1024)
+    """Threads of one matrix product; another number changes the last bits of what is trained."""
     worker_concurrency: int = Field(default=1, ge=1, le=256)
     """How many jobs a worker trains at once, each in its own process."""
     api_workers: int = Field(default=1, ge=1, le=256)
@@ -152,6 +165,5 @@ def child_environment(**changes: str) -> dict[str, str]:
     A BLAS that starts a thread per core in every process gets in its own way;
     the number of processes is what an operator scales.
     """
-    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     changed = {f"CHAINRULE_{name.upper()}": value for name, value in changes.items()}
-    return {**threads, **os.environ, **changed}  # noqa: TID251 - here is where
+    return {**os.environ, **changed}  # noqa: TID251 - here is where

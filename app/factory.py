@@ -8,6 +8,7 @@ import threading
 from flask import Flask
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
+from threadpoolctl import threadpool_limits
 
 from app import logs
 from app.api import (
@@ -22,13 +23,11 @@ from app.api import (
     service,
 )
 from app.api.services import EXTENSION, Services
-from app.config import Settings
+from app.config import VERSION, Settings
 from app.dispatch import Doorbell
 from app.predictor import Predictor
 from app.store.blobs import Storage
 from app.store.database import Database
-
-VERSION = "0.1.0"
 
 THREADS_TO_SPARE = 8
 """Server threads that are never given to held requests, so that others are still answered."""
@@ -76,6 +75,7 @@ def _services(settings: Settings) -> Services:
 def serve() -> Flask:
     """Return the application that a WSGI server runs, from the environment's settings."""
     settings = Settings()
+    threadpool_limits(settings.blas_threads, user_api="blas")
     logs.configure("api", settings.log_level, settings.log_format)
     logging.captureWarnings(capture=True)
     return create_app(settings)

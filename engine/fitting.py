@@ -91,6 +91,11 @@ class Fitting(ABC):
 
     @property
     @abstractmethod
+    def seconds(self) -> float:
+        """Spent on training, all told."""
+
+    @property
+    @abstractmethod
     def best_epoch(self) -> int:
         """Which point of the curve tells how good the model is."""
 
@@ -130,6 +135,11 @@ class _PlainFitting(Fitting):
     def step(self) -> int:
         """How many updates the network has had."""
         return self.state.step
+
+    @property
+    def seconds(self) -> float:
+        """Spent on training."""
+        return self.state.seconds
 
     @property
     def best_epoch(self) -> int:
@@ -185,6 +195,11 @@ class _FoldsFitting(Fitting):
     def step(self) -> int:
         """How many updates the network of the last fold has had."""
         return self.state.members[-1].step
+
+    @property
+    def seconds(self) -> float:
+        """Spent on training, by all networks."""
+        return self.state.seconds
 
     @property
     def best_epoch(self) -> int:

@@ -8,16 +8,19 @@ looks more often, and is woken by every commit to the SQLite file.
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from app.config import Settings
 from app.store import jobs
 from app.store.database import Database
+from app.store.lifecycle import JobStatus
+from worker.lease import host_name, retries
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,9 @@ RING_AGAIN_BUSY_SECONDS = 600.0
 workers, where the broker holds no message any more; rarely where it only has to wait for its
 turn."""
 
+
+SLOW_SECONDS = 2.0
+"""A database that takes longer to answer nothing was away."""
 
 ALIVE = Path(tempfile.gettempdir()) / "chainrule-worker-alive"
 """Touched after every look that went well, for whoever watches over a container."""
@@ -66,6 +72,9 @@ class Reconciler(threading.Thread):
         self._ring, self._backlog = ring, backlog
         self._patience = 0.0 if embedded else self._ring_again_seconds()
         self._over = threading.Event()
+        self._host, self._retries = host_name(), retries(settings)
+        self._looked_at = time.monotonic()
+        self._reap_from = self._looked_at
 
     def _ring_again_seconds(self) -> float:
         return RING_AGAIN_REAPS * self._settings.reap_seconds
@@ -85,7 +94,7 @@ class Reconciler(threading.Thread):
         try:
             while not self._over.is_set():
                 try:
-                    self.reap(database)
+                    self.look(database)
                     self._ring_until(database, time.monotonic() + self._settings.reap_seconds)
                 except Exception:
                     log.exception("the database or the broker does not answer; trying again")
@@ -93,12 +102,46 @@ class Reconciler(threading.Thread):
         finally:
             database.dispose()
 
+    def look(self, database: Database) -> None:
+        """Bury workers that are dead and reap leases that ran out.
+
+        After a time in which the database did not answer, leases have run out
+        that nobody could renew; their workers get the time to do it.
+        """
+        asked = time.monotonic()
+        database.ping()
+        now, lease = time.monotonic(), self._settings.lease_seconds
+        if now - asked > SLOW_SECONDS or now - self._looked_at > self._unseen_seconds():
+            log.warning("the database was away; leases may run on for %g s", lease)
+            self._reap_from = now + lease
+        self._looked_at = now
+        self.bury(database)
+        if now >= self._reap_from:
+            self.reap(database)
+
+    def _unseen_seconds(self) -> float:
+        """Return how long a pause between two looks is without anything wrong."""
+        return self._settings.reap_seconds + self._settings.lease_seconds / 4
+
+    def bury(self, database: Database) -> None:
+        """Take over from training processes of this machine that are dead, without waiting."""
+        with database.reading() as session:
+            names = jobs.workers(session, self._host)
+        for worker in names:
+            if not _is_alive(int(worker.removeprefix(self._host))):
+                with database.writing() as session:
+                    self._say(
+                        "the training process died", jobs.bury(session, worker, self._retries)
+                    )
+
     def reap(self, database: Database) -> None:
         """Put jobs whose worker fell silent back into the queue, or fail them."""
         with database.writing() as session:
-            reaped = jobs.reap(session, self._settings.max_attempts)
-        for job_id, status in reaped:
-            log.warning("the worker fell silent", extra={"job_id": job_id, "status": status})
+            self._say("the worker fell silent", jobs.reap(session, self._retries))
+
+    def _say(self, what: str, lost: Sequence[tuple[str, JobStatus]]) -> None:
+        for job_id, status in lost:
+            log.warning(what, extra={"job_id": job_id, "status": status})
 
     def _ring_until(self, database: Database, deadline: float) -> None:
         seen = database.changed()
@@ -131,3 +174,13 @@ class Reconciler(threading.Thread):
             jobs.mark_rung(session, due)
         for job_id in due:
             self._ring(job_id)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's by now, or another user's worker
+        pass
+    return True

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from app import logs
 from app.config import Settings
 from app.store import checkpoints, datasets, jobs, trained_models
 from app.store.blobs import Storage
-from app.store.database import Database
+from app.store.database import UNAVAILABLE, Database
 from app.store.errors import CorruptArtifactError, LostClaimError
-from app.store.jobs import Claim, Signal
+from app.store.jobs import MEMORY_ADVICE, Claim, Signal
 from engine.checkpoint import dump_model
 from engine.data.formats import read_table
 from engine.data.table import InputColumn, Table
@@ -29,6 +25,8 @@ from engine.errors import CheckpointError, DivergedError, EngineError
 from engine.fitting import Fitting, fit
 from engine.spec import ResolvedSpec, ValidationDataset
 from engine.training import Progress, StopReason
+from worker.fingerprint import fingerprint
+from worker.lease import Lease, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +34,24 @@ DIVERGED_ADVICE = (
     "try a learning rate ten times smaller, or look for outliers in the target; "
     "the curve up to there is kept"
 )
-MEMORY_ADVICE = "use a smaller network or batch, or fewer rows"
 DATASET_ADVICE = "upload it again, and submit the job with it"
 CHECKPOINT_ADVICE = "the saved state cannot be gone on from; submit the job again"
 
 
-def worker_name() -> str:
-    """Name this process for the lease, so that an operator can find it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+TIME_ADVICE = "use fewer epochs, a smaller network, or `training.stop.max_seconds`"
+
+AGAIN_SECONDS = 0.5
+"""The pause before a database that does not answer is asked again."""
+
+WRITING_SHARE = 0.05
+"""The most of a training's time that its checkpoints take, by leaving some out."""
+
+
+T = TypeVar("T")
+
+
+class OutOfTimeError(Exception):
+    """The job has trained for as long as one may."""
 
 
 @dataclass
@@ -64,28 +72,33 @@ class Runner:
     storage: Storage
     stopping: Callable[[], bool]
 
-    def run(self, job_id: str) -> None:
-        """Run a job unless another worker has it; a message that comes twice does nothing."""
-        with logs.bound(job_id=job_id):
+    def run(self) -> None:
+        """Run the job whose turn it is, if there is one: a message too many does nothing."""
+        if self.stopping():
+            log.info("asked to end; another worker will take the job")
+            return
+        try:
+            claim = self._claim()
+            if claim is not None:
+                self._run(claim)
+        except UNAVAILABLE:
+            log.exception("the database does not answer; a worker will find the job later")
+
+    def _claim(self) -> Claim | None:
+        with self.database.writing() as session:
+            job_id = jobs.next_due(session)
+            if job_id is None:
+                return None
+            return jobs.claim(session, job_id, worker_name(), self.settings.lease_seconds)
+
+    def _run(self, claim: Claim) -> None:
+        with logs.bound(job_id=claim.job_id, traceparent=claim.traceparent):
+            log.info("claimed", extra={"attempt": claim.attempt})
             try:
-                self._run(job_id)
+                with Lease(self.database, claim, self.settings) as lease:
+                    Attempt(self, claim, lease).run()
             except LostClaimError:
                 log.warning("another worker has the job; leaving it")
-            except (OperationalError, PoolTimeoutError):
-                log.exception("the database does not answer; the job waits, or its lease runs out")
-
-    def _run(self, job_id: str) -> None:
-        if self.stopping():
-            log.info("asked to end; another worker will take it")
-            return
-        with self.database.writing() as session:
-            claim = jobs.claim(session, job_id, worker_name(), self.settings.lease_seconds)
-        if claim is None:
-            log.info("nothing to claim")
-            return
-        with logs.bound(traceparent=claim.traceparent):
-            log.info("claimed", extra={"attempt": claim.attempt})
-            Attempt(self, claim).run()
 
 
 class Attempt:
@@ -95,14 +108,17 @@ class Attempt:
     ----------
     runner : Runner
     claim : Claim
+    lease : Lease
     """
 
-    def __init__(self, runner: Runner, claim: Claim) -> None:
+    def __init__(self, runner: Runner, claim: Claim, lease: Lease) -> None:
         self._settings, self._database = runner.settings, runner.database
         self._storage, self._stopping = runner.storage, runner.stopping
-        self._claim = claim
+        self._claim, self._lease = claim, lease
         self._points: list[dict[str, Any]] = []
+        self._fingerprints: list[dict[str, Any]] = []
         self._beat_at = self._checkpoint_at = time.monotonic()
+        self._checkpoint_epoch, self._writing_seconds = 0, 0.0
 
     @cached_property
     def _spec(self) -> ResolvedSpec:
@@ -119,12 +135,12 @@ class Attempt:
         ------
         LostClaimError
             The job ended or went to another attempt; nothing more was written.
-        OperationalError or TimeoutError of SQLAlchemy
-            The database does not answer.
+        One of `UNAVAILABLE`
+            The database does not answer, and the process is asked to end.
         """
         try:
             self._train()
-        except (LostClaimError, OperationalError, PoolTimeoutError):
+        except (LostClaimError, *UNAVAILABLE):
             raise
         except DivergedError as error:
             self._fail("diverged", f"{error}; {DIVERGED_ADVICE}")
@@ -135,7 +151,11 @@ class Attempt:
         except FileNotFoundError:
             self._fail("dataset_lost", f"the dataset's file is gone; {DATASET_ADVICE}")
         except MemoryError:
-            self._fail("out_of_memory", f"the worker's memory is too small; {MEMORY_ADVICE}")
+            limit = f"it would take more than {self._settings.job_memory_bytes:,} bytes of memory"
+            self._fail("out_of_memory", f"{limit}; {MEMORY_ADVICE}")
+        except OutOfTimeError:
+            limit = f"a job may train for {self._settings.job_seconds:g} seconds"
+            self._fail("out_of_time", f"{limit}; {TIME_ADVICE}; the curve up to there is kept")
         except Exception:
             log.exception("job failed")
             self._fail("internal", "the worker failed; its log says more under the job id")
@@ -143,14 +163,34 @@ class Attempt:
     def _fail(self, code: str, detail: str) -> None:
         """End the job, with the curve up to there."""
         log.warning("failed: %s", detail, extra={"code": code})
-        with self._database.writing() as session:
+
+        def write(session: Session) -> None:
             jobs.record_points(session, self._claim, self._points)
             jobs.fail(session, self._claim, code, detail)
+
+        self._write(write)
+
+    def _write(self, act: Callable[[Session], T]) -> T:
+        """Write in one transaction, and again until the database has answered.
+
+        Nothing is computed meanwhile: a worker that cannot renew its lease
+        stops by itself. Should another have the job by then, ``act`` says so.
+        """
+        while True:
+            try:
+                with self._database.writing() as session:
+                    return act(session)
+            except UNAVAILABLE as error:
+                if self._stopping():
+                    raise
+                log.warning("the database does not answer; the training waits: %s", error)
+                time.sleep(AGAIN_SECONDS)
 
     def _train(self) -> None:
         """Train to the end, or until told to stop."""
         fitting, stopped = self._load(), None
         for progress in fitting.run():
+            self._lease.progress()
             signal, stopped = self._report(progress, fitting), progress.stopped
             if self._must_leave(signal, progress):
                 self._leave(signal, fitting)
@@ -168,16 +208,21 @@ class Attempt:
         table, validation = self._table(self._claim.dataset_id), None
         if isinstance(self._spec.validation, ValidationDataset):
             validation = self._table(self._spec.validation.dataset)
-        with self._database.reading() as session:
-            saved = checkpoints.load(session, self._claim.job_id)
+        saved, led_here = self._write(lambda session: checkpoints.load(session, self._claim.job_id))
         fitting = fit(table, self._spec, validation, saved)
-        with self._database.writing() as session:
+        mine = fingerprint()
+        self._fingerprints = led_here if led_here[-1:] == [mine] else [*led_here, mine]
+        self._checkpoint_epoch = fitting.epoch
+
+        def begin(session: Session) -> None:
             jobs.truncate_curve(session, self._claim, fitting.epoch)
+            jobs.begin(session, self._claim, self._fingerprints)
+
+        self._write(begin)
         return fitting
 
     def _table(self, dataset_id: str) -> Table:
-        with self._database.reading() as session:
-            dataset = datasets.get(session, self._claim.owner, dataset_id)
+        dataset = self._write(lambda session: datasets.get(session, self._claim.owner, dataset_id))
         with self._storage.local(dataset.location) as file:
             return read_table(file, self._spec.columns)
 
@@ -199,8 +244,9 @@ class Attempt:
 
     def _beat(self, progress: Progress, fitting: Fitting, now: float) -> Signal:
         """Write points, checkpoint and progress, and renew the lease, in one transaction."""
-        due = now - self._checkpoint_at >= self._settings.checkpoint_seconds
-        with self._database.writing() as session:
+        due = self._is_checkpoint_due(fitting, now)
+
+        def write(session: Session) -> Signal:
             signal = jobs.heartbeat(
                 session,
                 self._claim,
@@ -216,18 +262,36 @@ class Attempt:
             jobs.record_points(session, self._claim, self._points)
             if due or signal is Signal.CANCEL:
                 self._save(session, fitting)
+            return signal
+
+        signal = self._write(write)
         self._points.clear()
+        if fitting.seconds > self._settings.job_seconds and progress.stopped is None:
+            raise OutOfTimeError
         return signal
 
+    def _is_checkpoint_due(self, fitting: Fitting, now: float) -> bool:
+        """Whether to save: as often as the caller or the settings say, but not all of the time."""
+        claim, since = self._claim, now - self._checkpoint_at
+        if since * WRITING_SHARE < self._writing_seconds:
+            return False
+        if claim.checkpoint_epochs is not None:
+            return fitting.epoch - self._checkpoint_epoch >= claim.checkpoint_epochs
+        return since >= (claim.checkpoint_seconds or self._settings.checkpoint_seconds)
+
     def _save(self, session: Session, fitting: Fitting) -> None:
-        checkpoints.save(session, self._claim, fitting.save(), fitting.epoch, fitting.step)
-        self._checkpoint_at = time.monotonic()
+        begin, claim = time.monotonic(), self._claim
+        data = fitting.save()
+        checkpoints.save(session, claim, data, fitting.epoch, fitting.step, self._fingerprints)
+        self._checkpoint_at, self._checkpoint_epoch = time.monotonic(), fitting.epoch
+        self._writing_seconds = self._checkpoint_at - begin
 
     def _finish(self, fitting: Fitting, stopped: StopReason | None) -> None:
         """Keep the best network as a model, and end the job, in one transaction."""
         model, metrics = fitting.model(), self._metrics_of(fitting.best_epoch)
         data = dump_model(model)
-        with self._database.writing() as session:
+
+        def write(session: Session) -> str:
             model_id = trained_models.add(
                 session,
                 owner=self._claim.owner,
@@ -241,7 +305,9 @@ class Attempt:
                 data=data,
             )
             jobs.succeed(session, self._claim, model_id, metrics, stopped)
-        log.info("succeeded", extra={"model": model_id, "metrics": metrics})
+            return model_id
+
+        log.info("succeeded", extra={"model": self._write(write), "metrics": metrics})
 
     def _metrics_of(self, epoch: int) -> dict[str, float]:
         """Return what was measured after the epoch whose weights are kept."""
@@ -253,13 +319,16 @@ class Attempt:
 
     def _leave(self, signal: Signal, fitting: Fitting) -> None:
         """Stop before the end: cancelled, or put aside with all that is needed to go on."""
-        with self._database.writing() as session:
+
+        def write(session: Session) -> None:
             if signal is Signal.CANCEL:
                 jobs.finish_cancelled(session, self._claim)
             else:
                 jobs.record_points(session, self._claim, self._points)
                 self._save(session, fitting)
                 jobs.requeue(session, self._claim)
+
+        self._write(write)
         log.info("cancelled" if signal is Signal.CANCEL else "put back into the queue")
 
 

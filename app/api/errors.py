@@ -13,8 +13,6 @@ import orjson
 from flask import Flask, Response, g, request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import (
     HTTPException,
     MethodNotAllowed,
@@ -22,6 +20,7 @@ from werkzeug.exceptions import (
     RequestedRangeNotSatisfiable,
 )
 
+from app.store.database import UNAVAILABLE
 from app.store.errors import (
     ConflictError,
     CursorError,
@@ -66,8 +65,7 @@ STATUS: dict[type[Exception], int] = {
     SpecError: 422,
     DataError: 422,
     BodyError: 422,
-    OperationalError: 503,
-    PoolTimeoutError: 503,
+    **dict.fromkeys(UNAVAILABLE, 503),
 }
 
 
@@ -77,8 +75,8 @@ def install(app: Flask) -> None:
     app.register_error_handler(BodyError, _known)
     app.register_error_handler(StoreError, _known)
     app.register_error_handler(EngineError, _known)
-    app.register_error_handler(OperationalError, _unavailable)
-    app.register_error_handler(PoolTimeoutError, _unavailable)
+    for kind in UNAVAILABLE:
+        app.register_error_handler(kind, _unavailable)
     app.register_error_handler(Exception, _unexpected)
 
 

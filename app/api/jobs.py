@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import cast
+from typing import Literal, cast
 
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
@@ -65,6 +65,9 @@ def _submit(session: Session, body: schemas.JobRequest) -> Job:
         epochs=spec.training.epochs,
         name=body.name,
         metadata=body.metadata,
+        priority=body.priority,
+        checkpoint_seconds=body.checkpoint.seconds,
+        checkpoint_epochs=body.checkpoint.epochs,
         traceparent=_traceparent(),
     )
 
@@ -89,6 +92,10 @@ def resource(job: Job) -> schemas.Job:
         name=job.name,
         status=job.status,
         attempt=job.attempt,
+        priority=job.priority,
+        checkpoint=schemas.CheckpointRule(
+            seconds=job.checkpoint_seconds, epochs=job.checkpoint_epochs
+        ),
         progress=schemas.JobProgress(
             epoch=job.epoch,
             epochs=job.epochs,
@@ -98,6 +105,8 @@ def resource(job: Job) -> schemas.Job:
         ),
         metrics=job.metrics,
         model=job.model_id,
+        reproducibility=_reproducibility(job),
+        fingerprints=job.fingerprints,
         stop_reason=cast(StopReason | None, job.stop_reason),
         error=error,
         spec=job.spec,
@@ -106,6 +115,13 @@ def resource(job: Job) -> schemas.Job:
         started_at=job.started_at,
         finished_at=job.finished_at,
     )
+
+
+def _reproducibility(job: Job) -> Literal["bitwise", "numerical"] | None:
+    """Say whether the same spec on the same kind of worker gives the same bits again."""
+    if not job.fingerprints:
+        return None
+    return "bitwise" if len(job.fingerprints) == 1 else "numerical"
 
 
 @bp.get("", responses={200: schemas.JobPage})

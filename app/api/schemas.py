@@ -177,6 +177,15 @@ def _levels(value: Any) -> int:
     return levels
 
 
+class CheckpointRule(Spec):
+    """When a running job is saved, so that it can be gone on with from there."""
+
+    seconds: float | None = Field(default=None, ge=0.1, le=86_400)
+    """So often; as the operator has set it unless given."""
+    epochs: int | None = Field(default=None, ge=1, le=1_000_000)
+    """After so many epochs, instead of by the clock."""
+
+
 class JobRequest(TrainingSpec):
     """A training job: a dataset, what to predict in it, and by which network."""
 
@@ -186,6 +195,10 @@ class JobRequest(TrainingSpec):
     """What to call the job."""
     metadata: Annotated[dict[str, Any] | None, AfterValidator(_storable)] = None
     """Anything to find again on the job; at most 16 KiB."""
+    priority: int = Field(default=0, ge=-100, le=100)
+    """Jobs with a higher one are trained first."""
+    checkpoint: CheckpointRule = CheckpointRule()
+    """When it is saved while it runs."""
 
 
 class JobsQuery(PageQuery):
@@ -227,9 +240,17 @@ class Job(Answered):
     name: str | None
     status: JobStatus
     attempt: int
+    priority: int
+    checkpoint: CheckpointRule
     progress: JobProgress
     metrics: dict[str, float]
     model: str | None
+    reproducibility: Literal["bitwise", "numerical"] | None
+    """`bitwise` if all of it ran on one kind of worker: the same spec gives the same bits there.
+
+    `numerical` if it went on from a checkpoint on another kind, which rounds otherwise."""
+    fingerprints: list[dict[str, Any]]
+    """What its numbers come from: version, NumPy, BLAS, its threads and kernels."""
     stop_reason: StopReason | None
     """Which rule ended the training of a job that succeeded."""
     error: JobError | None

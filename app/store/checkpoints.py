@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import delete, insert
 from sqlalchemy.orm import Session
 
@@ -10,7 +12,14 @@ from app.store.jobs import Claim
 from app.store.tables import Checkpoint
 
 
-def save(session: Session, claim: Claim, data: bytes | memoryview, epoch: int, step: int) -> None:
+def save(
+    session: Session,
+    claim: Claim,
+    data: bytes | memoryview,
+    epoch: int,
+    step: int,
+    fingerprints: list[dict[str, Any]],
+) -> None:
     """Keep a state in place of the one before.
 
     Raises
@@ -34,11 +43,14 @@ def save(session: Session, claim: Claim, data: bytes | memoryview, epoch: int, s
             epoch=epoch,
             step=step,
             attempt=claim.attempt,
+            fingerprints=fingerprints,
         )
     )
 
 
-def load(session: Session, job_id: str) -> bytes | None:
-    """Return the newest state, or None when nothing was saved yet."""
+def load(session: Session, job_id: str) -> tuple[bytes | None, list[dict[str, Any]]]:
+    """Return the newest state and what led to it; None when nothing was saved yet."""
     checkpoint = session.get(Checkpoint, job_id)
-    return artifacts.read(session, checkpoint.artifact_id) if checkpoint is not None else None
+    if checkpoint is None:
+        return None, []
+    return artifacts.read(session, checkpoint.artifact_id), checkpoint.fingerprints

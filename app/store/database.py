@@ -18,6 +18,8 @@ from sqlalchemy import (
     make_url,
     text,
 )
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -25,6 +27,10 @@ from sqlalchemy.sql.functions import FunctionElement
 
 BUSY_SECONDS = 30
 """How long SQLite waits for its turn to write."""
+
+
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What is raised while the database does not answer, or cannot write now."""
 
 
 class Database:
@@ -147,13 +153,17 @@ def _postgresql(url: URL) -> Engine:
         pool_pre_ping=True,
         pool_size=8,
         max_overflow=8,
-        pool_timeout=10,
+        pool_timeout=ANSWER_SECONDS,
         connect_args={
-            "connect_timeout": 5,
-            "tcp_user_timeout": 10_000,
+            "connect_timeout": ANSWER_SECONDS,
+            "tcp_user_timeout": 1000 * ANSWER_SECONDS,
             "application_name": "chainrule",
         },
     )
+
+
+ANSWER_SECONDS = 3
+"""How long a connection to PostgreSQL, or one of the pool, is waited for."""
 
 
 class DatabaseClock(FunctionElement[float]):

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, delete, func, insert, or_, select, true, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.store import artifacts, datasets
 from app.store.database import database_clock
@@ -23,10 +23,44 @@ from app.store.lifecycle import LIVE, TERMINAL, JobStatus, sources_of
 from app.store.pages import Page, cut
 from app.store.tables import Checkpoint, CurvePoint, Job, new_id, now
 
-WORKER_LOST_ADVICE = (
-    "the worker stopped answering {failures} times, most likely out of memory; "
-    "use a smaller network or batch, or fewer rows, and submit it again"
-)
+MEMORY_ADVICE = "use a smaller network or batch, or fewer rows, and submit it again"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How a worker was lost.
+
+    Parameters
+    ----------
+    code : str
+        What the job says if it fails of it.
+    what : str
+        The same in words.
+    """
+
+    code: str
+    what: str
+
+
+SILENT = Loss("worker_lost", "the worker stopped answering")
+CRASHED = Loss("worker_crashed", "the training process died, most likely out of memory,")
+STALLED = Loss("stalled", "the training made no progress for too long,")
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a job is tried again after a lost worker.
+
+    Parameters
+    ----------
+    max_attempts : int
+        Lost workers after which it fails.
+    backoff_seconds : float
+        It is tried again at once after the first loss, then later by so much after each.
+    """
+
+    max_attempts: int
+    backoff_seconds: float
 
 
 class Signal(StrEnum):
@@ -54,6 +88,8 @@ class Claim:
         The resolved spec.
     traceparent : str or None
         The trace that the job was submitted in.
+    checkpoint_seconds, checkpoint_epochs : float or None, int or None
+        How often its caller wants it saved.
     """
 
     job_id: str
@@ -63,6 +99,8 @@ class Claim:
     worker: str
     spec: dict[str, Any]
     traceparent: str | None
+    checkpoint_seconds: float | None
+    checkpoint_epochs: int | None
 
 
 # What a caller asks.
@@ -78,6 +116,9 @@ def submit(
     name: str | None,
     metadata: dict[str, Any] | None,
     validation_dataset_id: str | None = None,
+    priority: int = 0,
+    checkpoint_seconds: float | None = None,
+    checkpoint_epochs: int | None = None,
     traceparent: str | None = None,
 ) -> Job:
     """Queue a job.
@@ -99,6 +140,9 @@ def submit(
         name=name,
         job_metadata=metadata,
         traceparent=traceparent,
+        priority=priority,
+        checkpoint_seconds=checkpoint_seconds,
+        checkpoint_epochs=checkpoint_epochs,
         queued_at=database_clock(),
     )
     session.add(job)
@@ -243,7 +287,7 @@ def _upon(target: JobStatus) -> dict[str, Any]:
     idle: dict[str, Any] = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
     idle["pause_requested"] = False
     if target is JobStatus.QUEUED:
-        return {**idle, "queued_at": database_clock(), "rung_at": None}
+        return {**idle, "queued_at": database_clock(), "run_after": None, "rung_at": None}
     return {**idle, "finished_at": now()} if target in TERMINAL else idle
 
 
@@ -261,15 +305,42 @@ _FRESH = {"synchronize_session": False, "populate_existing": True}
 # What a worker does.
 
 
+def next_due(session: Session) -> str | None:
+    """Return the queued job whose turn it is, locked, if there is one.
+
+    Those of the highest priority come first, among them those of the owner
+    who was served the longest ago, so that nobody waits behind all of
+    another's; among them the one that waits the longest.
+    """
+    other = aliased(Job)
+    last_served = select(func.max(other.claimed_at)).where(other.owner == Job.owner)
+    turn = (
+        Job.priority.desc(),
+        last_served.scalar_subquery().asc().nulls_first(),
+        Job.queued_at,
+        Job.id,
+    )
+    waiting = select(Job.id).where(*_WAITING).order_by(*turn).limit(1)
+    return session.scalar(waiting.with_for_update(of=Job, skip_locked=True))
+
+
+_WAITING = (
+    Job.status == JobStatus.QUEUED,
+    or_(Job.run_after.is_(None), Job.run_after <= database_clock()),
+)
+
+
 def claim(session: Session, job_id: str, worker: str, lease_seconds: float) -> Claim | None:
     """Take a queued job; None when it is not queued, so that a doubled message does nothing."""
     job = _move(
         session,
         JobStatus.RUNNING,
         Job.id == job_id,
+        *_WAITING,
         attempt=Job.attempt + 1,
         lease_owner=worker,
         lease_expires=database_clock() + lease_seconds,
+        claimed_at=database_clock(),
         started_at=func.coalesce(Job.started_at, now()),
     )
     if job is None:
@@ -282,6 +353,8 @@ def claim(session: Session, job_id: str, worker: str, lease_seconds: float) -> C
         worker=worker,
         spec=job.spec,
         traceparent=job.traceparent,
+        checkpoint_seconds=job.checkpoint_seconds,
+        checkpoint_epochs=job.checkpoint_epochs,
     )
 
 
@@ -320,9 +393,13 @@ def heartbeat(
 
 
 def record_points(session: Session, claim: Claim, points: Sequence[dict[str, Any]]) -> None:
-    """Add points to the curve, each a dict of `CurvePoint`'s columns but the job."""
+    """Add points to the curve, each a dict of `CurvePoint`'s columns but the job.
+
+    To do it again, when it is not known whether it was done, changes nothing.
+    """
     hold(session, claim)
     if points:
+        truncate_curve(session, claim, points[0]["epoch"] - 1)
         rows = [{"job_id": claim.job_id, **point} for point in points]
         session.execute(insert(CurvePoint), rows)
 
@@ -332,6 +409,12 @@ def truncate_curve(session: Session, claim: Claim, epoch: int) -> None:
     hold(session, claim)
     later = (CurvePoint.job_id == claim.job_id, CurvePoint.epoch > epoch)
     session.execute(delete(CurvePoint).where(*later))
+
+
+def begin(session: Session, claim: Claim, fingerprints: list[dict[str, Any]]) -> None:
+    """Say what the numbers come from, before the first is written."""
+    if _change(session, *_held(claim), fingerprints=fingerprints) is None:
+        raise LostClaimError(claim.job_id, claim.attempt)
 
 
 def succeed(
@@ -409,7 +492,7 @@ def _finish(session: Session, claim: Claim, target: JobStatus, **values: Any) ->
 def due(session: Session, *, limit: int, ring_again_seconds: float) -> Sequence[str]:
     """Return queued jobs that nobody rang for, or not lately; those that wait longest first."""
     unheard = or_(Job.rung_at.is_(None), Job.rung_at < database_clock() - ring_again_seconds)
-    waiting = select(Job.id).where(Job.status == JobStatus.QUEUED, unheard)
+    waiting = select(Job.id).where(*_WAITING, unheard)
     return session.scalars(waiting.order_by(Job.queued_at, Job.id).limit(limit)).all()
 
 
@@ -418,28 +501,54 @@ def mark_rung(session: Session, job_ids: Sequence[str]) -> None:
     session.execute(update(Job).where(Job.id.in_(job_ids)).values(rung_at=database_clock()))
 
 
-def reap(session: Session, max_attempts: int) -> list[tuple[str, JobStatus]]:
-    """Take every job from a worker whose lease ran out; return where each of them went.
+def reap(session: Session, retries: Retries) -> list[tuple[str, JobStatus]]:
+    """Take every job from a worker whose lease ran out; return where each of them went."""
+    return _lose(session, SILENT, retries, Job.lease_expires < database_clock())
+
+
+def workers(session: Session, host: str) -> Sequence[str]:
+    """Return all who hold a lease and whose name begins with ``host``."""
+    held = select(Job.lease_owner).where(Job.status == JobStatus.RUNNING).distinct()
+    names = session.scalars(held.where(Job.lease_owner.startswith(host, autoescape=True)))
+    return [name for name in names if name is not None]
+
+
+def bury(session: Session, worker: str, retries: Retries) -> list[tuple[str, JobStatus]]:
+    """Take every job from a worker that is known to be dead; return where each of them went."""
+    return _lose(session, CRASHED, retries, Job.lease_owner == worker)
+
+
+def give_up(session: Session, claim: Claim, retries: Retries) -> None:
+    """Give a job back that makes no progress, as if the worker were lost."""
+    _lose(session, STALLED, retries, *_held(claim))
+
+
+def _lose(
+    session: Session, loss: Loss, retries: Retries, *conditions: ColumnElement[bool]
+) -> list[tuple[str, JobStatus]]:
+    """Count a lost worker for running jobs; return where each of them went.
 
     One over which too many workers were lost fails; the others go where
     `requeue` would send them.
     """
-    lost = Job.failures + 1
-    worker_lost = {
-        "error_code": "worker_lost",
-        "error_detail": WORKER_LOST_ADVICE.format(failures=max_attempts),
+    failures = Job.failures + 1
+    error = {
+        "error_code": loss.code,
+        "error_detail": f"{loss.what} {retries.max_attempts} times; {MEMORY_ADVICE}",
     }
+    pause = {"run_after": database_clock() + retries.backoff_seconds * Job.failures}
+    upon: dict[JobStatus, dict[str, Any]] = {JobStatus.FAILED: error, JobStatus.QUEUED: pause}
     cancelled, *others = _ASKED
-    reaped: list[tuple[str, JobStatus]] = []
-    for target, condition in (cancelled, (JobStatus.FAILED, lost >= max_attempts), *others):
-        error = worker_lost if target is JobStatus.FAILED else {}
-        changes = {"status": target, "failures": lost, "version": Job.version + 1}
+    lost: list[tuple[str, JobStatus]] = []
+    too_often = (JobStatus.FAILED, failures >= retries.max_attempts)
+    for target, condition in (cancelled, too_often, *others):
+        changes = {"status": target, "failures": failures, "version": Job.version + 1}
         statement = (
             update(Job)
-            .where(Job.status == JobStatus.RUNNING, Job.lease_expires < database_clock(), condition)
-            .values({**changes, **_upon(target), **error})
+            .where(Job.status == JobStatus.RUNNING, *conditions, condition)
+            .values({**changes, **_upon(target), **upon.get(target, {})})
             .returning(Job.id)
         )
         found = session.scalars(statement, execution_options={"synchronize_session": False})
-        reaped += [(job_id, target) for job_id in found]
-    return reaped
+        lost += [(job_id, target) for job_id in found]
+    return lost

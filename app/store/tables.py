@@ -102,6 +102,7 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index(None, "owner", "id"),
+        Index(None, "owner", "claimed_at"),
         Index(None, "status", "queued_at"),
         Index(None, "dataset_id"),
         Index(None, "validation_dataset_id"),
@@ -121,6 +122,12 @@ class Job(Base):
     spec: Mapped[dict[str, Any]]
     """The resolved spec, with the dataset's id: sending it back trains the same network."""
     traceparent: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(default=0)
+    """Those with a higher one come first."""
+    checkpoint_seconds: Mapped[float | None]
+    """How often the caller wants it saved; None leaves it to the settings."""
+    checkpoint_epochs: Mapped[int | None]
+    """The same, in epochs."""
 
     status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
     version: Mapped[int] = mapped_column(default=1)
@@ -134,8 +141,12 @@ class Job(Base):
     """Attempts that ended with a lost worker."""
     lease_owner: Mapped[str | None]
     lease_expires: Mapped[float | None]
-    """By the database's clock, as are the two times below."""
+    """By the database's clock, as are the four times below."""
+    claimed_at: Mapped[float | None]
+    """When a worker last took it."""
     queued_at: Mapped[float]
+    run_after: Mapped[float | None]
+    """Before that nobody takes it: workers were lost over it."""
     rung_at: Mapped[float | None]
     """When the doorbell last rang for it."""
 
@@ -145,6 +156,8 @@ class Job(Base):
     eta_seconds: Mapped[float | None]
     samples_per_second: Mapped[float | None]
     metrics: Mapped[dict[str, float]] = mapped_column(default=dict)
+    fingerprints: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    """What the numbers of its training come from, one after another: `worker.fingerprint`."""
     stop_reason: Mapped[str | None]
     """Which rule ended the training of a job that succeeded."""
     error_code: Mapped[str | None]
@@ -207,6 +220,8 @@ class Checkpoint(Base):
     epoch: Mapped[int]
     step: Mapped[int]
     attempt: Mapped[int]
+    fingerprints: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    """What led to it, as in `Job`."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

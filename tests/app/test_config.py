@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.config import Settings, child_environment
+from app.config import Settings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1", "localhost"])
@@ -87,11 +87,3 @@ def test_settings_are_frozen():
 def test_every_setting_has_a_sentence(name, field):
     assert field.description, name
     assert field.description.endswith(".")
-
-
-def test_a_child_uses_one_thread_for_blas_unless_the_operator_says_otherwise(monkeypatch):
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    environment = child_environment()
-    assert environment["OPENBLAS_NUM_THREADS"] == "1"
-    assert environment["OMP_NUM_THREADS"] == "4"

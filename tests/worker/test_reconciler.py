@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -18,7 +22,8 @@ from app.store.tables import Job
 from tests.app.store.rows import OWNER, add_dataset, add_job, look, take
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from tests.worker.work import expire
-from worker.reconciler import Reconciler
+from worker.lease import host_name
+from worker.reconciler import SLOW_SECONDS, Reconciler
 
 HOUR = 3600.0
 
@@ -141,7 +146,7 @@ def test_a_job_whose_lease_holds_is_left_alone(database, job, make_reconciler):
 
 
 def test_a_job_that_costs_worker_after_worker_fails(database, job, make_reconciler):
-    reconciler = make_reconciler(max_attempts=3)
+    reconciler = make_reconciler(max_attempts=3, backoff_seconds=0)
     for failures in (1, 2, 3):
         assert look(database, job.id).status is JobStatus.QUEUED
         take(database, job)
@@ -151,6 +156,60 @@ def test_a_job_that_costs_worker_after_worker_fails(database, job, make_reconcil
     found = look(database, job.id)
     assert (found.status, found.error_code) == (JobStatus.FAILED, "worker_lost")
     assert "stopped answering 3 times" in found.error_detail
+
+
+def hold_by(database, job, process):
+    """Have a process of this machine hold a job's lease."""
+    with database.writing() as session:
+        assert jobs.claim(session, job.id, f"{host_name()}{process}", HOUR)
+
+
+def test_a_job_whose_process_is_dead_is_queued_without_waiting_for_its_lease(
+    database, job, make_reconciler
+):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    hold_by(database, job, dead.pid)
+    make_reconciler().look(database)
+    found = look(database, job.id)
+    assert (found.status, found.failures) == (JobStatus.QUEUED, 1)
+
+
+def test_a_job_whose_process_lives_or_is_elsewhere_is_left_to_its_lease(
+    database, dataset, make_reconciler
+):
+    here, there = add_job(database, dataset), add_job(database, dataset)
+    hold_by(database, here, os.getpid())
+    with database.writing() as session:
+        jobs.claim(session, there.id, "elsewhere:1:999999", HOUR)
+    make_reconciler().look(database)
+    assert look(database, here.id).status is look(database, there.id).status is JobStatus.RUNNING
+
+
+def test_after_the_database_was_away_workers_get_the_time_to_renew(
+    database, job, make_reconciler, monkeypatch
+):
+    reconciler = make_reconciler(lease_seconds=2, heartbeat_seconds=1)
+    take(database, job)
+    expire(database)
+    ping = database.ping
+    monkeypatch.setattr(database, "ping", lambda: time.sleep(SLOW_SECONDS + 0.1))
+    reconciler.look(database)
+    monkeypatch.setattr(database, "ping", ping)
+    reconciler.look(database)
+    assert look(database, job.id).status is JobStatus.RUNNING
+    time.sleep(2.1)
+    reconciler.look(database)
+    assert look(database, job.id).status is JobStatus.QUEUED
+
+
+def test_a_reconciler_that_was_frozen_reaps_nobody_at_once(database, job, make_reconciler):
+    reconciler = make_reconciler(lease_seconds=2, heartbeat_seconds=1, reap_seconds=0.1)
+    take(database, job)
+    expire(database)
+    time.sleep(1)
+    reconciler.look(database)
+    assert look(database, job.id).status is JobStatus.RUNNING
 
 
 def test_a_cancel_that_the_dead_worker_did_not_hear_is_honoured(database, job, make_reconciler):

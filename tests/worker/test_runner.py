@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+
 import psycopg
 import pytest
 from sqlalchemy import make_url, update
@@ -32,6 +35,7 @@ from tests.worker.work import (
     saved,
     weights,
 )
+from worker import runner as runner_module
 
 EVERY_EPOCH = list(range(1, EPOCHS + 1))
 HOUR = 3600.0
@@ -55,12 +59,18 @@ def every_update(monkeypatch):
     monkeypatch.setattr(training, "REPORT_SECONDS", 0.0)
 
 
+@pytest.fixture
+def saves_freely(monkeypatch):
+    """Saving may take as much of the time as it likes."""
+    monkeypatch.setattr(runner_module, "WRITING_SHARE", math.inf)
+
+
 # To the end.
 
 
 def test_a_job_ends_with_a_model_and_a_point_for_every_epoch(database, iris, make_runner):
     job = queue(database, iris)
-    make_runner().run(job)
+    make_runner().run()
     found = look(database, job)
     assert (found.status, found.attempt, found.failures) == (JobStatus.SUCCEEDED, 1, 0)
     assert (found.epoch, found.fraction, found.eta_seconds) == (EPOCHS, 1.0, None)
@@ -81,7 +91,7 @@ def test_the_model_is_that_of_the_best_epoch_and_so_are_the_metrics(
 ):
     spec = {"optimizer": {"type": "adam", "learning_rate": 0.3}, "seed": 2}
     job = queue(database, iris, **spec)
-    make_runner().run(job)
+    make_runner().run()
     points = curve(database, job)
     best = min(points, key=lambda point: point["validation_loss"])
     assert best["epoch"] < EPOCHS, "choose a seed whose last epoch is not the best"
@@ -103,7 +113,7 @@ def test_without_validation_the_best_epoch_is_that_of_the_training_loss(
     database, iris, make_runner
 ):
     job = queue(database, iris, validation={"fraction": 0.0})
-    make_runner().run(job)
+    make_runner().run()
     best = min(curve(database, job), key=lambda point: point["train_loss"])
     assert look(database, job).metrics == {
         "train_loss": best["train_loss"],
@@ -114,7 +124,7 @@ def test_without_validation_the_best_epoch_is_that_of_the_training_loss(
 def test_a_regression_of_several_targets_is_trained_as_well(database, iris, make_runner):
     targets = ["petal_length", "petal_width"]
     job = queue(database, iris, target=targets)
-    make_runner().run(job)
+    make_runner().run()
     found = look(database, job)
     assert found.status is JobStatus.SUCCEEDED
     assert load_model(weights(database, found)).outputs == tuple(targets)
@@ -122,7 +132,7 @@ def test_a_regression_of_several_targets_is_trained_as_well(database, iris, make
 
 def test_a_stop_rule_ends_a_job_before_its_last_epoch(database, iris, make_runner):
     job = queue(database, iris, training={"epochs": 500, "stop": {"target_loss": 0.7}})
-    make_runner().run(job)
+    make_runner().run()
     found = look(database, job)
     assert found.status is JobStatus.SUCCEEDED
     assert found.epoch < 500
@@ -141,7 +151,7 @@ def test_the_dataset_may_lie_in_s3(database, make_runner, s3_storage, tmp_path):
     job = queue(database, dataset)
     runner = make_runner()
     runner.storage = s3_storage
-    runner.run(job)
+    runner.run()
     assert look(database, job).status is JobStatus.SUCCEEDED
 
 
@@ -149,10 +159,10 @@ def test_the_dataset_may_lie_in_s3(database, make_runner, s3_storage, tmp_path):
 
 
 def test_a_doubled_message_does_nothing(database, iris, make_runner):
-    job = queue(database, iris)
-    make_runner().run(job)
+    queue(database, iris)
+    make_runner().run()
     before = rows(database)
-    make_runner().run(job)
+    make_runner().run()
     assert rows(database) == before
 
 
@@ -160,20 +170,20 @@ def test_a_message_for_a_job_that_another_worker_has_does_nothing(database, iris
     job = queue(database, iris)
     take(database, look(database, job))
     before = rows(database)
-    make_runner().run(job)
+    make_runner().run()
     assert rows(database) == before
 
 
 def test_a_message_for_a_job_that_is_gone_does_nothing(database, make_runner):
     before = rows(database)
-    make_runner().run("job_deleted")
+    make_runner().run()
     assert rows(database) == before
 
 
 def test_a_worker_that_is_to_end_claims_nothing(database, iris, make_runner):
-    job = queue(database, iris)
+    queue(database, iris)
     before = rows(database)
-    make_runner(stopping=lambda: True).run(job)
+    make_runner(stopping=lambda: True).run()
     assert rows(database) == before
 
 
@@ -184,7 +194,7 @@ def test_the_first_epoch_is_seen_at_once_and_no_later_one_is_lost(database, iris
     job = queue(database, iris)
     seen = []
     runner = make_runner(Beside(lambda: seen.extend(epochs(database, job)), at=5), **RARELY)
-    runner.run(job)
+    runner.run()
     assert seen == [1]
     assert epochs(database, job) == EVERY_EPOCH
 
@@ -192,7 +202,7 @@ def test_the_first_epoch_is_seen_at_once_and_no_later_one_is_lost(database, iris
 def test_a_report_renews_the_lease_and_tells_how_far_training_is(database, iris, make_runner):
     job = queue(database, iris)
     seen = []
-    make_runner(Beside(lambda: seen.append(look(database, job)), at=3)).run(job)
+    make_runner(Beside(lambda: seen.append(look(database, job)), at=3)).run()
     [found] = seen
     assert (found.status, found.epoch, found.fraction) == (JobStatus.RUNNING, 3, 3 / EPOCHS)
     assert found.eta_seconds > 0
@@ -207,7 +217,7 @@ def test_a_reader_sees_a_curve_without_gap_or_duplicate_at_every_moment(
     job = queue(database, iris)
     seen = []
 
-    make_runner(Beside(lambda: seen.append(epochs(database, job)))).run(job)
+    make_runner(Beside(lambda: seen.append(epochs(database, job)))).run()
     assert len(seen) > EPOCHS
     assert all(read == EVERY_EPOCH[: len(read)] for read in seen)
     assert seen == sorted(seen, key=len)
@@ -223,7 +233,7 @@ def test_a_cancel_is_heard_at_the_next_report(database, iris, make_runner):
         with database.writing() as session:
             jobs.request_cancel(session, OWNER, job)
 
-    make_runner(Beside(cancel, at=3)).run(job)
+    make_runner(Beside(cancel, at=3)).run()
     found = look(database, job)
     assert (found.status, found.epoch, found.model_id) == (JobStatus.CANCELLED, 4, None)
     assert epochs(database, job) == [1, 2, 3, 4]
@@ -234,19 +244,19 @@ def test_a_pause_is_heard_at_the_next_report_and_changes_nothing_in_the_end(
     database, iris, make_runner
 ):
     undisturbed, job = queue(database, iris), queue(database, iris)
-    make_runner().run(undisturbed)
+    make_runner().run()
 
     def pause():
         with database.writing() as session:
             jobs.request_pause(session, OWNER, job)
 
-    make_runner(Beside(pause, at=3)).run(job)
+    make_runner(Beside(pause, at=3)).run()
     assert (look(database, job).status, look(database, job).epoch) == (JobStatus.PAUSED, 4)
-    make_runner().run(job)
+    make_runner().run()
     assert look(database, job).status is JobStatus.PAUSED
     with database.writing() as session:
         jobs.resume(session, OWNER, job)
-    make_runner().run(job)
+    make_runner().run()
     assert_alike(database, undisturbed, job)
 
 
@@ -257,7 +267,7 @@ def test_a_pause_that_comes_with_the_last_report_comes_too_late(database, iris, 
         with database.writing() as session:
             jobs.request_pause(session, OWNER, job)
 
-    make_runner(Beside(pause, at=EPOCHS - 1)).run(job)
+    make_runner(Beside(pause, at=EPOCHS - 1)).run()
     found = look(database, job)
     assert (found.status, found.pause_requested) == (JobStatus.SUCCEEDED, False)
     assert epochs(database, job) == EVERY_EPOCH
@@ -282,9 +292,9 @@ def test_a_job_that_is_put_back_after_every_update_ends_as_if_undisturbed(
 ):
     training_run = {"training": {"epochs": 4, "batch_size": batch_size}}
     undisturbed, job = (queue(database, iris, **{**STATEFUL, **training_run}) for _ in range(2))
-    make_runner().run(undisturbed)
+    make_runner().run()
     for _ in range(100):
-        make_runner(Beside(lambda: True, at=1)).run(job)
+        make_runner(Beside(lambda: True, at=1)).run()
         if look(database, job).status is not JobStatus.QUEUED:
             break
     assert look(database, job).attempt >= 4
@@ -294,7 +304,7 @@ def test_a_job_that_is_put_back_after_every_update_ends_as_if_undisturbed(
 
 def test_a_job_that_is_put_back_keeps_what_no_heartbeat_told_yet(database, iris, make_runner):
     job = queue(database, iris)
-    make_runner(Beside(lambda: True, at=5), **RARELY).run(job)
+    make_runner(Beside(lambda: True, at=5), **RARELY).run()
     found = look(database, job)
     assert (found.status, found.lease_owner, found.rung_at) == (JobStatus.QUEUED, None, None)
     assert epochs(database, job) == [1, 2, 3, 4, 5]
@@ -307,22 +317,23 @@ def test_a_worker_that_dies_costs_time_and_nothing_else(
     database, iris, make_runner, checkpoint_seconds, reports
 ):
     undisturbed, job = queue(database, iris, **STATEFUL), queue(database, iris, **STATEFUL)
-    make_runner().run(undisturbed)
+    make_runner().run()
     dying = make_runner(Beside(kill, at=reports), checkpoint_seconds=checkpoint_seconds)
     with pytest.raises(Killed):
-        dying.run(job)
+        dying.run()
     expire(database)
     reap(database)
-    make_runner().run(job)
+    make_runner().run()
     assert (look(database, job).attempt, look(database, job).failures) == (2, 1)
     assert_alike(database, undisturbed, job)
 
 
+@pytest.mark.usefixtures("saves_freely")
 def test_a_running_job_is_saved_again_and_again(database, iris, make_runner):
     job = queue(database, iris)
     seen = []
     look_on = Beside(lambda: seen.append(saved(database, job)[0]))
-    make_runner(look_on, checkpoint_seconds=1e-6).run(job)
+    make_runner(look_on, checkpoint_seconds=1e-6).run()
     assert seen == EVERY_EPOCH[:-1]
 
 
@@ -349,7 +360,7 @@ def test_a_runner_that_lost_its_job_writes_nothing_more(
         kept.update(rows(database))
         return asks_to_stop
 
-    make_runner(Beside(lose, at=3), checkpoint_seconds=1e-6, **pace).run(job)
+    make_runner(Beside(lose, at=3), checkpoint_seconds=1e-6, **pace).run()
     assert kept
     assert rows(database) == kept
 
@@ -361,7 +372,7 @@ def test_a_job_that_fails_after_it_was_lost_is_not_failed(database, make_runner,
         steal(database, diverging)
         kept.update(rows(database))
 
-    make_runner(Beside(lose, at=1), **RARELY).run(diverging)
+    make_runner(Beside(lose, at=1), **RARELY).run()
     assert kept
     assert rows(database) == kept
 
@@ -407,7 +418,7 @@ def runs_on(database, storage, runner, tmp_path):
 
     def check():
         job = queue(database, add_table(database, storage, IRIS, tmp_path))
-        runner.run(job)
+        runner.run()
         assert look(database, job).status is JobStatus.SUCCEEDED
 
     return check
@@ -417,7 +428,7 @@ def runs_on(database, storage, runner, tmp_path):
 def test_a_loss_that_grows_without_bound_fails_the_job_and_keeps_the_curve_up_to_there(
     database, make_runner, diverging, pace
 ):
-    make_runner(**pace).run(diverging)
+    make_runner(**pace).run()
     assert_failed(database, diverging, "diverged", "ten times smaller", "outliers", "epoch")
     kept = epochs(database, diverging)
     assert len(kept) > 2
@@ -429,7 +440,7 @@ def test_data_that_cannot_be_trained_on_fails_the_job_and_is_named(database, iri
     spec = resolved(iris).model_dump(mode="json")
     spec |= {"target": "species", "task": "regression", "loss": {"type": "squared_error"}}
     job = add_job(database, iris, spec={"dataset": iris.id, **spec}).id
-    runner.run(job)
+    runner.run()
     assert_failed(database, job, "invalid_data", "species")
     runs_on()
 
@@ -440,7 +451,7 @@ def test_a_network_that_does_not_fit_into_memory_fails_the_job_alone(
     spec = resolved(iris).model_dump(mode="json")
     spec |= {"network": {"layers": [{"type": "dense", "units": 2**48}]}}
     job = add_job(database, iris, spec={"dataset": iris.id, **spec}).id
-    runner.run(job)
+    runner.run()
     assert_failed(database, job, "out_of_memory", "smaller network")
     runs_on()
 
@@ -450,7 +461,7 @@ def test_an_error_that_nobody_thought_of_fails_the_job_and_is_in_the_log_alone(
 ):
     spec = {"dataset": iris.id, "of": "another release"}
     job = add_job(database, iris, spec=spec).id
-    runner.run(job)
+    runner.run()
     assert_failed(database, job, "internal", "log")
     assert "release" not in look(database, job).error_detail
     assert "ValidationError" in caplog.text
@@ -460,7 +471,7 @@ def test_an_error_that_nobody_thought_of_fails_the_job_and_is_in_the_log_alone(
 def test_a_dataset_whose_file_is_gone_fails_the_job(database, iris, storage, runner, runs_on):
     job = queue(database, iris)
     storage.delete(iris.location)
-    runner.run(job)
+    runner.run()
     assert_failed(database, job, "dataset_lost", "upload it again")
     runs_on()
 
@@ -469,7 +480,7 @@ def save(database, job, data):
     """Save a state that a worker left."""
     claim = take(database, look(database, job))
     with database.writing() as session:
-        checkpoints.save(session, claim, data, 1, 1)
+        checkpoints.save(session, claim, data, 1, 1, [])
         jobs.requeue(session, claim)
 
 
@@ -486,7 +497,7 @@ def test_a_saved_state_that_cannot_be_read_fails_the_job(
     job = queue(database, iris)
     save(database, job, b"not a state")
     afterwards(database)
-    runner.run(job)
+    runner.run()
     assert_failed(database, job, "checkpoint_damaged", "submit the job again")
     runs_on()
 
@@ -494,9 +505,10 @@ def test_a_saved_state_that_cannot_be_read_fails_the_job(
 def test_a_saved_state_of_another_network_fails_the_job(database, iris, make_runner, runs_on):
     donor = queue(database, iris, network={"layers": [{"type": "dense", "units": 3}]})
     job = queue(database, iris)
-    make_runner(Beside(lambda: True, at=3)).run(donor)
+    make_runner(Beside(lambda: True, at=3)).run()
     save(database, job, saved(database, donor)[1])
-    make_runner().run(job)
+    make_runner().run()
+    make_runner().run()
     assert_failed(database, job, "checkpoint_damaged")
     runs_on()
 
@@ -518,17 +530,41 @@ def turn_away(postgres_server, database_url):
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-def test_a_job_whose_database_goes_away_goes_on_when_it_is_back(
+def test_a_training_waits_for_its_database_and_goes_on_as_if_nothing_was(
     database, iris, make_runner, turn_away
 ):
     undisturbed, job = queue(database, iris), queue(database, iris)
-    make_runner().run(undisturbed)
-    runner = make_runner(Beside(lambda: turn_away(True), at=3))
-    runner.run(job)
-    runner.run(job)
+    make_runner().run()
+    back = threading.Timer(2.0, turn_away, [False])
+
+    def away():
+        turn_away(True)
+        back.start()
+
+    make_runner(Beside(away, at=3)).run()
+    assert (look(database, job).attempt, look(database, job).failures) == (1, 0)
+    assert_alike(database, undisturbed, job)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_training_whose_database_stays_away_is_left_when_the_worker_is_to_end(
+    database, iris, make_runner, turn_away
+):
+    undisturbed, job = queue(database, iris), queue(database, iris)
+    make_runner().run()
+
+    ends = threading.Event()
+
+    def end():
+        turn_away(True)
+        ends.set()
+        return True
+
+    at_third = Beside(end, at=3)
+    make_runner(lambda: ends.is_set() or at_third()).run()
     turn_away(False)
     assert (look(database, job).status, look(database, job).epoch) == (JobStatus.RUNNING, 3)
     expire(database)
     reap(database)
-    runner.run(job)
+    make_runner().run()
     assert_alike(database, undisturbed, job)

@@ -13,6 +13,7 @@ from sqlalchemy import select, text
 from app.store import artifacts, jobs
 from app.store.blobs import Storage
 from app.store.database import Database
+from app.store.jobs import Retries
 from app.store.tables import Base, Checkpoint, CurvePoint, Dataset, Job, TrainedModel
 from engine.data.formats import ingest
 from engine.data.profiling import ColumnProfile, profile
@@ -83,7 +84,7 @@ def expire(database: Database) -> None:
 
 def reap(database: Database, max_attempts: int = 3) -> None:
     with database.writing() as session:
-        jobs.reap(session, max_attempts)
+        jobs.reap(session, Retries(max_attempts, 0))
 
 
 def curve(database: Database, job: str) -> list[dict[str, Any]]:

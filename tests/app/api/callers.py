@@ -13,6 +13,9 @@ from werkzeug.test import TestResponse
 
 from app.api.services import EXTENSION, Services
 from app.config import Settings
+from app.store.database import Database
+from app.store.lifecycle import JobStatus
+from app.store.tables import Job
 from worker.runner import Runner
 
 each_database = pytest.mark.parametrize("database_kind", ["sqlite", "postgres"], indirect=True)
@@ -95,10 +98,17 @@ def parts(app: Flask) -> Services:
 
 
 def run(app: Flask, job: str) -> None:
-    """Be the worker for one job."""
+    """Be the worker until one job has had its turn."""
     services = parts(app)
     settings = Settings.model_validate({**dict(services.settings), "heartbeat_seconds": 1e-3})
-    Runner(settings, services.database, services.storage, stopping=lambda: False).run(job)
+    runner = Runner(settings, services.database, services.storage, stopping=lambda: False)
+    while _is_queued(services.database, job):
+        runner.run()
+
+
+def _is_queued(database: Database, job: str) -> bool:
+    with database.reading() as session:
+        return session.get_one(Job, job).status is JobStatus.QUEUED
 
 
 def csv(*lines: str) -> bytes:

@@ -75,6 +75,10 @@ def test_a_dataset_and_a_target_are_enough(ada):
         },
         "metrics": {},
         "model": None,
+        "priority": 0,
+        "checkpoint": {"seconds": None, "epochs": None},
+        "reproducibility": None,
+        "fingerprints": [],
         "stop_reason": None,
         "error": None,
         "spec": {

@@ -212,7 +212,7 @@ def test_an_upload_that_was_refused_leaves_its_key_free(ada):
 @each_database
 def test_the_other_posts_take_a_key_as_well(ada):
     dataset = ada.dataset()
-    job, model = ada.job(dataset), ada.model(dataset)
+    model, job = ada.model(dataset), ada.job(dataset)
     calls = {
         f"/v1/jobs/{job}/cancel": None,
         f"/v1/models/{model}/predict": {"instances": SETOSA},

@@ -194,9 +194,9 @@ def conforms(document, body, place, status="200"):
 def test_what_is_answered_is_what_the_document_says(ada, document):
     uploaded = ada.send(IRIS).json
     conforms(document, uploaded, ("post", "/v1/datasets"), "201")
+    job = ada.trained(uploaded["id"])
     queued = ada.post("/v1/jobs", json={"dataset": uploaded["id"], "target": "species", **QUICK})
     conforms(document, queued.json, ("post", "/v1/jobs"), "201")
-    job = ada.trained(uploaded["id"])
     paths = {
         "/v1/datasets": "/v1/datasets",
         "/v1/datasets/{dataset_id}": f"/v1/datasets/{uploaded['id']}",

@@ -9,9 +9,9 @@ from sqlalchemy import select, text
 
 from app.store import checkpoints, jobs, trained_models
 from app.store.errors import ConflictError, IllegalMoveError, LostClaimError, NotFoundError
-from app.store.jobs import Signal
+from app.store.jobs import Retries, Signal
 from app.store.lifecycle import LIVE, JobStatus
-from app.store.tables import Artifact, Checkpoint, CurvePoint
+from app.store.tables import Artifact, Checkpoint, CurvePoint, Job
 from tests.app.store.rows import (
     OWNER,
     add_dataset,
@@ -46,7 +46,7 @@ def expire(database):
 
 def reap(database, max_attempts=3):
     with database.writing() as session:
-        return jobs.reap(session, max_attempts)
+        return jobs.reap(session, Retries(max_attempts, 0))
 
 
 # Submitting and looking.
@@ -204,7 +204,7 @@ WRITES = {
     "record_points": lambda session, claim: jobs.record_points(session, claim, [point(7)]),
     "record_nothing": lambda session, claim: jobs.record_points(session, claim, []),
     "truncate_curve": lambda session, claim: jobs.truncate_curve(session, claim, 0),
-    "save_checkpoint": lambda session, claim: checkpoints.save(session, claim, b"stale", 7, 70),
+    "save_checkpoint": lambda session, claim: checkpoints.save(session, claim, b"stale", 7, 70, []),
     "succeed": lambda session, claim: jobs.succeed(
         session, claim, add_model(session, claim), {}, "epochs"
     ),
@@ -221,7 +221,7 @@ def test_a_worker_that_lost_its_job_writes_nothing(database, job, claim, write):
     current = take(database, job)
     with database.writing() as session:
         jobs.record_points(session, current, [point(1)])
-        checkpoints.save(session, current, b"current", 1, 10)
+        checkpoints.save(session, current, b"current", 1, 10, [{"blas": 1}])
     before = look(database, job.id)
 
     with pytest.raises(LostClaimError), database.writing() as session:
@@ -233,7 +233,7 @@ def test_a_worker_that_lost_its_job_writes_nothing(database, job, claim, write):
     assert (after.version, after.status, after.attempt) == (before.version, "running", 2)
     with database.reading() as session:
         assert [p.epoch for p in jobs.curve(session, job.id)] == [1]
-        assert checkpoints.load(session, job.id) == b"current"
+        assert checkpoints.load(session, job.id) == (b"current", [{"blas": 1}])
         assert trained_models.page(session, OWNER, limit=9, cursor=None).items == []
 
 
@@ -394,7 +394,7 @@ def test_a_live_job_cannot_be_deleted(database, job, status):
 def test_a_deleted_job_leaves_nothing_but_its_model(database, job, claim):
     with database.writing() as session:
         jobs.record_points(session, claim, [point(1)])
-        checkpoints.save(session, claim, b"state", 1, 10)
+        checkpoints.save(session, claim, b"state", 1, 10, [])
     model_id = succeed(database, claim)
     with database.writing() as session:
         jobs.remove(session, OWNER, job.id)
@@ -420,3 +420,109 @@ def test_jobs_are_due_in_order_until_the_doorbell_has_rung_for_them(database, da
     take(database, add_job(database, dataset))
     with database.reading() as session:
         assert jobs.due(session, limit=9, ring_again_seconds=10) == [third]
+
+
+# Whose turn it is.
+
+
+def turn(database):
+    """Take the job whose turn it is; return its id, or None."""
+    with database.writing() as session:
+        job_id = jobs.next_due(session)
+        return job_id and jobs.claim(session, job_id, "worker:1", 30).job_id
+
+
+def test_the_highest_priority_comes_first_then_who_waits_the_longest(database, dataset):
+    waiting = [add_job(database, dataset, priority=priority).id for priority in (0, 5, -1, 5, 0)]
+    turns = [turn(database) for _ in waiting]
+    assert turns == [waiting[place] for place in (1, 3, 0, 4, 2)]
+    assert turn(database) is None
+
+
+def test_an_owner_of_many_jobs_does_not_make_another_wait(database, dataset):
+    many = [add_job(database, dataset).id for _ in range(4)]
+    theirs = add_dataset(database, owner="charles")
+    few = [add_job(database, theirs).id for _ in range(2)]
+    assert [turn(database) for _ in range(6)] == [many[0], few[0], many[1], few[1], *many[2:]]
+
+
+def test_a_paused_job_has_no_turn(database, job):
+    with database.writing() as session:
+        jobs.request_pause(session, OWNER, job.id)
+    assert turn(database) is None
+
+
+def test_workers_that_ask_at_once_get_a_job_each(database, database_url, dataset, connect):
+    waiting = [add_job(database, dataset).id for _ in range(6)]
+    turns = race(8, lambda _: turn(connect(database_url)))
+    assert sorted(filter(None, turns)) == sorted(waiting)
+    assert turns.count(None) == 2
+
+
+# Lost workers.
+
+
+def test_a_job_that_lost_workers_is_tried_again_later_each_time(database, job):
+    pauses = []
+    for _ in range(4):
+        take(database, job)
+        expire(database)
+        with database.writing() as session:
+            jobs.reap(session, Retries(10, 100.0))
+            waiting = session.get_one(Job, job.id)
+            pauses.append(waiting.run_after - waiting.queued_at)
+            waiting.run_after = None
+    assert pauses == pytest.approx([0, 100, 200, 300], abs=0.1)
+
+
+def test_nobody_takes_or_rings_for_a_job_before_its_time(database, job):
+    with database.writing() as session:
+        session.get_one(Job, job.id).run_after = 9e12
+    assert turn(database) is None
+    with database.writing() as session:
+        assert jobs.claim(session, job.id, "worker:1", 30) is None
+        assert jobs.due(session, limit=9, ring_again_seconds=0) == []
+        session.get_one(Job, job.id).run_after = 1.0
+    assert turn(database) == job.id
+
+
+def test_a_dead_worker_is_buried_with_all_that_it_held_and_no_other(database, dataset):
+    mine, other = add_job(database, dataset), add_job(database, dataset)
+    for one, worker in ((mine, "host:7:1"), (other, "host:7:12")):
+        with database.writing() as session:
+            jobs.claim(session, one.id, worker, 30)
+    with database.reading() as session:
+        assert sorted(jobs.workers(session, "host:7:")) == ["host:7:1", "host:7:12"]
+        assert len(jobs.workers(session, "host:")) == 2
+        assert jobs.workers(session, "ho%:") == []
+    with database.writing() as session:
+        assert jobs.bury(session, "host:7:1", Retries(2, 0)) == [(mine.id, JobStatus.QUEUED)]
+    assert look(database, other.id).status is JobStatus.RUNNING
+    with database.writing() as session:
+        jobs.claim(session, mine.id, "host:7:1", 30)
+    with database.writing() as session:
+        assert jobs.bury(session, "host:7:1", Retries(2, 0)) == [(mine.id, JobStatus.FAILED)]
+    found = look(database, mine.id)
+    assert found.error_code == "worker_crashed"
+    assert "out of memory, 2 times" in found.error_detail
+
+
+def test_a_claim_that_makes_no_progress_is_given_up_unless_it_is_lost_already(database, job):
+    claim = take(database, job)
+    with database.writing() as session:
+        jobs.give_up(session, claim, Retries(3, 0))
+    assert (look(database, job.id).status, look(database, job.id).failures) == ("queued", 1)
+    second = take(database, job)
+    with database.writing() as session:
+        jobs.give_up(session, claim, Retries(3, 0))
+        assert jobs.heartbeat(session, second, 30) is Signal.GO
+
+
+def test_a_point_that_is_written_again_is_there_once(database, claim):
+    points = [point(epoch) for epoch in (1, 2, 3)]
+    with database.writing() as session:
+        jobs.record_points(session, claim, points)
+    with database.writing() as session:
+        jobs.record_points(session, claim, points[1:])
+    with database.reading() as session:
+        assert [found.epoch for found in jobs.curve(session, claim.job_id)] == [1, 2, 3]
