@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
 
 from pydantic import ValidationError
 
-from app import demo, launcher, logs
+from app import demo, launcher, logs, prune
 from app.config import Settings, child_environment
 from app.store import migrate
 from app.store.database import Database
@@ -20,14 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, command in COMMANDS.items():
         described = (command.__doc__ or "").splitlines()[0]
-        commands.add_parser(name, help=described, description=described).set_defaults(run=command)
-    run: Callable[[Settings], int] = parser.parse_args(arguments).run
+        added = commands.add_parser(name, help=described, description=described)
+        for option, facts in OPTIONS.get(name, {}).items():
+            added.add_argument(option, **facts)
+        added.set_defaults(run=command)
+    options = vars(parser.parse_args(arguments))
+    run: Callable[..., int] = options.pop("run")
     try:
         settings = Settings()
     except ValidationError as error:
         return _refuse(error)
     logs.configure("launcher", settings.log_level, settings.log_format)
-    return run(settings)
+    return run(settings, **options)
 
 
 def _refuse(error: ValidationError) -> int:
@@ -89,13 +95,43 @@ def show_demo(settings: Settings) -> int:
     return demo.run(settings)
 
 
-COMMANDS: dict[str, Callable[[Settings], int]] = {
+def clean_up(
+    settings: Settings, older_than: timedelta | None, *, dry_run: bool, models: bool
+) -> int:
+    """Delete what nobody needs any more: old jobs, and what crashes left behind."""
+    if older_than is None and settings.retention_days is not None:
+        older_than = timedelta(days=settings.retention_days)
+    return prune.run(settings, older_than, models=models, dry_run=dry_run)
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return prune.duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
     "serve": serve,
     "demo": show_demo,
     "api": api,
     "worker": worker,
     "migrate": migrate_database,
+    "prune": clean_up,
 }
+
+OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "prune": {
+        "--older-than": {
+            "type": _duration,
+            "metavar": "30d",
+            "help": "delete jobs that ended so long ago; CHAINRULE_RETENTION_DAYS unless given",
+        },
+        "--models": {"action": "store_true", "help": "delete the models of these jobs as well"},
+        "--dry-run": {"action": "store_true", "help": "only say what would be deleted"},
+    },
+}
+"""What the commands take beside the settings, as ``argparse`` wants it."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     """The longest that a `?wait=` is held."""
     idempotency_hours: float = Field(default=24, gt=0, le=8_760)
     """How long the answer to an `Idempotency-Key` is kept."""
+    retention_days: float | None = Field(default=None, gt=0, le=36_500)
+    """Jobs that ended so many days ago are deleted by `prune`; unset, those of `--older-than`."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """The least severe messages that are logged."""
     log_format: Literal["json", "console"] = "json"
@@ -145,6 +147,11 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The database's URL, also where none is set."""
         return self.database_url or f"sqlite:///{self.home.resolve() / 'chainrule.db'}"
+
+    @property
+    def uploads_folder(self) -> Path:
+        """Where uploads are written while they come in."""
+        return self.home / "uploads"
 
     @property
     def resolved_storage_url(self) -> str:

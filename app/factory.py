@@ -59,7 +59,7 @@ poll it while backpropagation runs, fetch predictions from the model that comes 
 
 def _services(settings: Settings) -> Services:
     database = Database(settings.resolved_database_url)
-    scratch = settings.home / "uploads"
+    scratch = settings.uploads_folder
     scratch.mkdir(parents=True, exist_ok=True)
     return Services(
         settings=settings,

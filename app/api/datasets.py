@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from app.api.conditional import answer, answer_json, answer_tagged
 from app.api.errors import invalid
 from app.api.pages import answer_page
 from app.api.services import owner, services
-from app.store import datasets
+from app.store import datasets, uploads
 from app.store.tables import Dataset, new_id
 from engine.data import formats
 from engine.data.formats import Compression, Format
@@ -87,12 +86,12 @@ class Received:
 )
 def upload(query: schemas.UploadQuery) -> Response:
     """Upload a dataset, as a form with `file` or as the raw bytes."""
-    with tempfile.TemporaryDirectory(dir=services().scratch) as folder:
-        received = _receive(Path(folder), query)
+    with uploads.folder(services().scratch) as folder:
+        received = _receive(folder, query)
         if (replayed := once.begin(received.fingerprint)) is not None:
             return replayed
         try:
-            return _keep(received, Path(folder))
+            return _keep(received, folder)
         except BaseException:
             once.abandon()
             raise

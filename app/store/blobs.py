@@ -6,11 +6,33 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+INCOMING = ".incoming-"
+"""How the name of a copy begins that is under way, or broke off."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the storage.
+
+    Parameters
+    ----------
+    name : str
+    bytes : int
+    modified : float
+        When it was written, in seconds since 1970, by the storage's clock.
+    """
+
+    name: str
+    bytes: int
+    modified: float
 
 
 class Storage:
@@ -50,10 +72,21 @@ class Storage:
         """Whether there is such a file."""
         return bool(self._files.exists(self._path(name)))
 
-    def delete(self, name: str) -> None:
-        """Delete the file, if it is there."""
-        with suppress(FileNotFoundError):
+    def delete(self, name: str) -> bool:
+        """Delete the file; False if it is not there, where the storage tells."""
+        try:
             self._files.rm_file(self._path(name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def files(self) -> list[StoredFile]:
+        """List what is there, also what a copy that broke off left."""
+        try:
+            found = self._files.ls(self._root, detail=True, refresh=True)
+        except FileNotFoundError:  # S3 has no empty folders
+            return []
+        return [_described(each) for each in found if each["type"] == "file"]
 
     def ping(self) -> None:
         """Raise what the storage raises when it cannot be reached."""
@@ -68,7 +101,7 @@ class Storage:
 
 def _copy_atomically(source: Path, target: Path) -> None:
     """Copy beside the target, reach the disk, then rename: there is the whole file or none."""
-    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=".incoming-")
+    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=INCOMING)
     try:
         with os.fdopen(handle, "wb") as out, source.open("rb") as content:
             shutil.copyfileobj(content, out, 2**20)
@@ -78,3 +111,9 @@ def _copy_atomically(source: Path, target: Path) -> None:
     except BaseException:
         Path(scratch).unlink()
         raise
+
+
+def _described(found: dict[str, Any]) -> StoredFile:
+    """Describe a file in the one way, for a folder says ``mtime`` and S3 ``LastModified``."""
+    modified = found["mtime"] if "mtime" in found else found["LastModified"].timestamp()
+    return StoredFile(found["name"].rsplit("/", 1)[-1], int(found["size"]), float(modified))

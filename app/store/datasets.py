@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Select, delete, or_, select
@@ -84,6 +85,12 @@ def remove(session: Session, owner: str, dataset_id: str) -> str:
         raise ConflictError("dataset", f"job {user} uses it; cancel it or wait for its end")
     session.execute(delete(Dataset).where(Dataset.id == dataset_id))
     return dataset.location
+
+
+def referred(session: Session, locations: Collection[str]) -> set[str]:
+    """Return those of the storage's names that a dataset refers to."""
+    known = select(Dataset.location).where(Dataset.location.in_(locations))
+    return set(session.scalars(known))
 
 
 def _mine(owner: str, dataset_id: str) -> Select[Dataset]:

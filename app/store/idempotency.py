@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, or_, update
+from sqlalchemy import ColumnElement, and_, delete, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -71,11 +71,16 @@ def _take(session: Session, owner: str, key: str, fingerprint: str, hours: float
         .on_conflict_do_update(
             index_elements=["owner", "key"],
             set_={**fresh, "status": None, "headers": None, "body": None},
-            where=or_(age > hours * 3600, cut_off),
+            where=or_(expired(hours), cut_off),
         )
         .returning(IdempotencyKey.key)
     )
     return session.scalar(statement) is not None
+
+
+def expired(hours: float) -> ColumnElement[bool]:
+    """Say which keys are no longer kept; what came with them is done when it comes again."""
+    return database_clock() - IdempotencyKey.created_at > hours * 3600
 
 
 def finish(

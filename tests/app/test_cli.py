@@ -102,6 +102,14 @@ def test_what_is_no_command_is_refused_with_the_usage(run, arguments, capsys):
     assert "usage: chainrule" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("age", ["", "30", "d", "0d", "-3d", "1.5d", "30 d", "30m", "999999d"])
+def test_an_age_that_says_nothing_is_refused_with_one_that_would_do(run, age, capsys):
+    with pytest.raises(SystemExit) as end:
+        run("prune", f"--older-than={age}")
+    assert end.value.code == 2
+    assert f"12h, 30d; got {age!r}" in capsys.readouterr().err
+
+
 def test_help_has_a_line_for_every_command(run, capsys):
     with pytest.raises(SystemExit) as end:
         run("--help")

@@ -24,7 +24,7 @@ def read(name: str) -> str:
 
 @pytest.mark.parametrize(("name", "field"), Settings.model_fields.items())
 def test_every_setting_is_documented_with_its_default(name, field):
-    default = f"`{field.default}`" if field.default not in ("", {}) else ""
+    default = f"`{field.default}`" if field.default not in ("", {}, None) else ""
     row = f"| `CHAINRULE_{name.upper()}` | {default} | {field.description} |"
     assert row in read("docs/configuration.md")
 

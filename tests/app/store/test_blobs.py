@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.request import Request, urlopen
 
 import pytest
@@ -74,6 +75,21 @@ def test_deleting_twice_is_fine(storage, source):
     assert not storage.exists("d.arrow")
     with pytest.raises(FileNotFoundError), storage.local("d.arrow") as path:
         path.read_bytes()
+
+
+def test_what_is_there_is_listed_with_its_size_and_age(storage, source):
+    assert "f.arrow" not in {file.name for file in storage.files()}
+    storage.put(source, "f.arrow")
+    found = {file.name: file for file in storage.files()}["f.arrow"]
+    assert found.bytes == 5
+    assert abs(found.modified - time.time()) < 5
+    assert storage.delete("f.arrow")
+    assert "f.arrow" not in {file.name for file in storage.files()}
+
+
+def test_a_prefix_without_files_lists_none(folder_url, s3_url):
+    assert Storage(folder_url).files() == []
+    assert Storage(f"{s3_url}-of-others").files() == []
 
 
 def test_a_storage_that_is_there_answers(storage):

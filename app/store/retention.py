@@ -1,0 +1,180 @@
+"""Retention: what may be deleted, and how, in transactions that keep nobody waiting.
+
+Each `Kind` finds all that may go, which locks nothing, and removes a batch of
+it. The batch is looked at again under lock: what another process deletes at
+the same moment is left to it, and what is found to be in use stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.store import idempotency
+from app.store.lifecycle import TERMINAL, JobStatus
+from app.store.tables import Artifact, Checkpoint, CurvePoint, IdempotencyKey, Job, TrainedModel
+
+ROWS_AT_ONCE = 200
+BYTES_AT_ONCE = 64 * 2**20
+"""How much one transaction deletes: a part of a second on SQLite, where other writers wait."""
+
+POINT_BYTES = 200
+"""About what a point of a curve takes."""
+
+Item = tuple[Any, int]
+"""A row's key and its bytes."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of thing that is deleted.
+
+    Parameters
+    ----------
+    name : str
+    find : callable
+        Returns every item that may go.
+    remove : callable
+        Deletes those of the keys that still may go; returns the keys that it deleted.
+    """
+
+    name: str
+    find: Callable[[Session], Sequence[Item]]
+    remove: Callable[[Session, Sequence[Any]], Sequence[Any]]
+
+
+def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Cut what was found into parts for one transaction each; what is too large is alone."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) == ROWS_AT_ONCE or size + item[1] > BYTES_AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item[1]
+    if batch:
+        yield batch
+
+
+def ended_jobs(before: datetime, *, with_models: bool) -> Kind:
+    """Jobs that ended earlier, with curve and checkpoint, and with their models if asked for."""
+    old = (Job.status.in_(TERMINAL), Job.finished_at < before)
+
+    def find(session: Session) -> Sequence[Item]:
+        points = _sum_of(func.count() * POINT_BYTES, CurvePoint.job_id == Job.id)
+        size = points + _kept(Checkpoint, Checkpoint.job_id == Job.id)
+        if with_models:
+            size = size + _kept(TrainedModel, TrainedModel.job_id == Job.id)
+        return _items(session, select(Job.id, size).where(*old).order_by(Job.id))
+
+    def remove(session: Session, keys: Sequence[Any]) -> Sequence[Any]:
+        jobs = _lock(session, select(Job.id).where(Job.id.in_(keys), *old).order_by(Job.id))
+        left = list(_take(session, Checkpoint, Checkpoint.job_id.in_(jobs)))
+        models = select(TrainedModel.id).where(TrainedModel.job_id.in_(jobs))
+        theirs = session.scalars(models).all() if with_models else []
+        session.execute(delete(Job).where(Job.id.in_(jobs)))
+        left += _take(session, TrainedModel, TrainedModel.id.in_(theirs))
+        session.execute(delete(Artifact).where(Artifact.id.in_(left)))
+        return jobs
+
+    return Kind("jobs and their models" if with_models else "jobs", find, remove)
+
+
+def spent_checkpoints() -> Kind:
+    """Checkpoints of jobs that succeeded: there is nothing to go on with."""
+    spent = exists().where(Job.id == Checkpoint.job_id, Job.status == JobStatus.SUCCEEDED)
+
+    def find(session: Session) -> Sequence[Item]:
+        size = select(Checkpoint.job_id, Artifact.bytes).join(
+            Artifact, Artifact.id == Checkpoint.artifact_id
+        )
+        return _items(session, size.where(spent).order_by(Checkpoint.job_id))
+
+    def remove(session: Session, keys: Sequence[Any]) -> Sequence[Any]:
+        mine = select(Checkpoint.job_id).where(Checkpoint.job_id.in_(keys), spent)
+        jobs = _lock(session, mine.order_by(Checkpoint.job_id))
+        left = _take(session, Checkpoint, Checkpoint.job_id.in_(jobs))
+        session.execute(delete(Artifact).where(Artifact.id.in_(left)))
+        return jobs
+
+    return Kind("checkpoints of jobs that succeeded", find, remove)
+
+
+def expired_keys(hours: float) -> Kind:
+    """Idempotency keys whose answers are no longer kept."""
+    key = tuple_(IdempotencyKey.owner, IdempotencyKey.key)
+    expired = idempotency.expired(hours)
+
+    def find(session: Session) -> Sequence[Item]:
+        size = func.coalesce(func.length(IdempotencyKey.body), 0)
+        query = select(IdempotencyKey.owner, IdempotencyKey.key, size).where(expired)
+        return [((owner, name), size) for owner, name, size in session.execute(query)]
+
+    def remove(session: Session, keys: Sequence[Any]) -> Sequence[Any]:
+        mine = select(IdempotencyKey.owner, IdempotencyKey.key).where(key.in_(keys), expired)
+        rows = session.execute(mine.with_for_update(skip_locked=True))
+        taken = [(owner, name) for owner, name in rows]
+        session.execute(delete(IdempotencyKey).where(key.in_(taken)))
+        return taken
+
+    return Kind("idempotency keys", find, remove)
+
+
+def orphaned_artifacts(before: datetime) -> Kind:
+    """Artifacts from earlier that no row refers to.
+
+    They never will be referred to: an artifact is written in the transaction
+    of the row that is to refer to it.
+    """
+    orphaned = (
+        Artifact.created_at < before,
+        ~exists().where(Checkpoint.artifact_id == Artifact.id),
+        ~exists().where(TrainedModel.artifact_id == Artifact.id),
+    )
+
+    def find(session: Session) -> Sequence[Item]:
+        query = select(Artifact.id, Artifact.bytes).where(*orphaned).order_by(Artifact.id)
+        return _items(session, query)
+
+    def remove(session: Session, keys: Sequence[Any]) -> Sequence[Any]:
+        mine = select(Artifact.id).where(Artifact.id.in_(keys), *orphaned).order_by(Artifact.id)
+        taken = _lock(session, mine)
+        session.execute(delete(Artifact).where(Artifact.id.in_(taken)))
+        return taken
+
+    return Kind("artifacts without a row", find, remove)
+
+
+def _items(session: Session, query: Select[Any, Any]) -> Sequence[Item]:
+    return [(key, int(size)) for key, size in session.execute(query)]
+
+
+def _lock(session: Session, query: Select[Any]) -> Sequence[Any]:
+    """Lock what is found until the transaction ends, but for what somebody else has locked."""
+    return session.scalars(query.with_for_update(skip_locked=True)).all()
+
+
+def _take(
+    session: Session,
+    table: type[Checkpoint | TrainedModel],
+    condition: ColumnElement[bool],
+) -> Sequence[str]:
+    """Delete rows that have an artifact; return the artifacts, which nobody needs any more."""
+    statement = delete(table).where(condition).returning(table.artifact_id)
+    return session.scalars(statement, execution_options={"synchronize_session": False}).all()
+
+
+def _kept(table: type[Checkpoint | TrainedModel], condition: ColumnElement[bool]) -> Any:
+    """Count the bytes that those rows keep, as a part of a SELECT."""
+    return _sum_of(func.sum(Artifact.bytes), condition, Artifact.id == table.artifact_id)
+
+
+def _sum_of(total: Any, *conditions: ColumnElement[bool]) -> Any:
+    summed = select(func.coalesce(total, 0)).where(*conditions).correlate(Job)
+    return summed.scalar_subquery()
