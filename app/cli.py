@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from app import demo, launcher, logs, prune
 from app.config import Settings, child_environment
+from app.doctor import report
 from app.store import migrate
 from app.store.database import Database
 
@@ -95,6 +96,11 @@ def show_demo(settings: Settings) -> int:
     return demo.run(settings)
 
 
+def examine(settings: Settings, *, json: bool) -> int:
+    """Look at everything the service needs, and say what is wrong and what to do."""
+    return report.run(settings, as_json=json)
+
+
 def clean_up(
     settings: Settings, older_than: timedelta | None, *, dry_run: bool, models: bool
 ) -> int:
@@ -117,10 +123,12 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "api": api,
     "worker": worker,
     "migrate": migrate_database,
+    "doctor": examine,
     "prune": clean_up,
 }
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "doctor": {"--json": {"action": "store_true", "help": "print it as JSON"}},
     "prune": {
         "--older-than": {
             "type": _duration,

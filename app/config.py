@@ -166,6 +166,19 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def blas_variables() -> dict[str, str]:
+    """Return what the environment wishes of the BLAS; `Settings.blas_threads` overrules it."""
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+    return {name: os.environ[name] for name in names if name in os.environ}  # noqa: TID251 - here is where
+
+
+def unknown_variables() -> list[str]:
+    """Return what is named like a setting and is none, such as one with a slip of the pen."""
+    known = {f"CHAINRULE_{name.upper()}" for name in Settings.model_fields}
+    mine = {name for name in os.environ if name.startswith("CHAINRULE_")}  # noqa: TID251 - here is where
+    return sorted(mine - known)
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """Return the environment for a process of the service, with other settings where given.
 

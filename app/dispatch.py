@@ -8,17 +8,30 @@ worker's reconciler rings again for rows that nobody looked at.
 from __future__ import annotations
 
 import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport import memory
+from redis import Redis, RedisError
 
 from app.config import Settings
 
 log = logging.getLogger(__name__)
 
 TRAIN = "chainrule.train"
+QUEUE = "chainrule"
+
+ALIVE = Path(tempfile.gettempdir()) / "chainrule-worker-alive"
+"""Touched by a worker's reconciler after every look that went well, for whoever watches over a
+container."""
+
+_ANSWER_SECONDS = 1.0
+"""How long workers have to answer when they are asked who is there."""
 
 _SOCKET_SECONDS = 2.0
 
@@ -49,7 +62,7 @@ def celery(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_publish_retry=False,
         task_acks_late=False,
-        task_default_queue="chainrule",
+        task_default_queue=QUEUE,
         worker_concurrency=settings.worker_concurrency,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=not embedded(settings),
@@ -83,6 +96,26 @@ def _redis_options() -> dict[str, object]:
 def embedded(settings: Settings) -> bool:
     """Whether the worker looks into the database by itself, so that no broker is needed."""
     return settings.broker_url.startswith("memory://")
+
+
+def workers(settings: Settings) -> list[str]:
+    """Ask over the broker who is there; none answers over a broker that is down."""
+    app = celery(settings)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=0)
+            answers = app.control.ping(timeout=_ANSWER_SECONDS, connection=connection)
+    except (OperationalError, RedisError):
+        return []
+    return sorted(name for answer in answers for name in answer)
+
+
+@contextmanager
+def redis_client(settings: Settings) -> Iterator[Redis]:
+    """Open the connection to Redis that API and workers would have."""
+    with celery(settings).connection_for_read() as connection:
+        connection.ensure_connection(max_retries=0)
+        yield connection.default_channel.client
 
 
 class Doorbell:

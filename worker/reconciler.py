@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from app.config import Settings
+from app.dispatch import ALIVE
 from app.store import jobs
 from app.store.database import Database
 from app.store.lifecycle import JobStatus
@@ -40,9 +39,6 @@ turn."""
 
 SLOW_SECONDS = 2.0
 """A database that takes longer to answer nothing was away."""
-
-ALIVE = Path(tempfile.gettempdir()) / "chainrule-worker-alive"
-"""Touched after every look that went well, for whoever watches over a container."""
 
 
 class Reconciler(threading.Thread):

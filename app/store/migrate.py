@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 
 from alembic import command
@@ -38,15 +39,35 @@ def check(database: Database) -> None:
         command.check(_config(connection))
 
 
+class Standing(StrEnum):
+    """Where a database stands to the code."""
+
+    CURRENT = "current"
+    BEHIND = "behind"
+    AHEAD = "ahead"
+    """At a revision that this code does not know."""
+    EMPTY = "empty"
+
+
+def standing(connection: Connection) -> Standing:
+    """Compare the database's revision with the code's."""
+    applied = set(MigrationContext.configure(connection).get_current_heads())
+    scripts = ScriptDirectory.from_config(_config(connection))
+    if not applied:
+        return Standing.EMPTY
+    if applied == set(scripts.get_heads()):
+        return Standing.CURRENT
+    known = {script.revision for script in scripts.walk_revisions()}
+    return Standing.BEHIND if applied <= known else Standing.AHEAD
+
+
 def is_current(database: Database) -> bool:
     """Whether the database is at the newest revision."""
     with database.reader.connect() as connection:
-        applied = MigrationContext.configure(connection).get_current_heads()
-    newest = ScriptDirectory.from_config(_config(None)).get_heads()
-    return set(applied) == set(newest)
+        return standing(connection) is Standing.CURRENT
 
 
-def _config(connection: Connection | None) -> Config:
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
