@@ -163,6 +163,17 @@ def test_writers_hardly_wait_for_it(settings, database_url, connect, database):
     assert max(waits) < 1.5
 
 
+def test_after_each_batch_it_rests_for_as_long_as_the_batch_took():
+    def remove(batch):
+        time.sleep(0.1)
+        return batch
+
+    begin = time.monotonic()
+    found = [(number, 1) for number in range(300)]
+    assert prune._sweep("rows", found, remove, dry_run=False) == prune.Swept("rows", 300, 300)
+    assert time.monotonic() - begin >= 0.4
+
+
 def test_orphans_in_s3_go_as_well(database, database_url, s3_server, monkeypatch, tmp_path):
     for name, value in servers.s3_bucket(s3_server, "prune").items():
         monkeypatch.setenv(name, value)
