@@ -62,6 +62,8 @@ class Fitting(ABC):
     settings : ResolvedSpec
     """
 
+    state: TrainingState | FoldsState
+
     def __init__(self, prepared: Prepared, settings: ResolvedSpec) -> None:
         self.prepared, self.settings = prepared, settings
 
@@ -80,24 +82,24 @@ class Fitting(ABC):
         """Return all that is needed to go on from here."""
 
     @property
-    @abstractmethod
     def epoch(self) -> int:
         """How many points the curve has."""
+        return self.state.epoch
 
     @property
-    @abstractmethod
     def step(self) -> int:
         """How many updates a network has had."""
+        return self.state.step
 
     @property
-    @abstractmethod
     def seconds(self) -> float:
         """Spent on training, all told."""
+        return self.state.seconds
 
     @property
-    @abstractmethod
     def best_epoch(self) -> int:
         """Which point of the curve tells how good the model is."""
+        return self.state.best_epoch
 
     @abstractmethod
     def _network(self) -> Network:
@@ -111,6 +113,8 @@ class Fitting(ABC):
 
 class _PlainFitting(Fitting):
     """One network."""
+
+    state: TrainingState
 
     def __init__(self, prepared: Prepared, settings: ResolvedSpec, saved: bytes | None) -> None:
         super().__init__(prepared, settings)
@@ -126,32 +130,14 @@ class _PlainFitting(Fitting):
         """Return all that is needed to go on from here."""
         return dump_states([self.state], {})
 
-    @property
-    def epoch(self) -> int:
-        """How many points the curve has."""
-        return self.state.epoch
-
-    @property
-    def step(self) -> int:
-        """How many updates the network has had."""
-        return self.state.step
-
-    @property
-    def seconds(self) -> float:
-        """Spent on training."""
-        return self.state.seconds
-
-    @property
-    def best_epoch(self) -> int:
-        """After which the network was best."""
-        return self.state.best_epoch
-
     def _network(self) -> Network:
         return self.state.best_network()
 
 
 class _FoldsFitting(Fitting):
     """A network for every fold, and one for all rows."""
+
+    state: FoldsState
 
     def __init__(
         self,
@@ -185,26 +171,6 @@ class _FoldsFitting(Fitting):
     def save(self) -> bytes:
         """Return all that is needed to go on from here."""
         return dump_states([*self.state.members, self.state.last], self._facts())
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs all folds have done."""
-        return self.state.members[-1].epoch
-
-    @property
-    def step(self) -> int:
-        """How many updates the network of the last fold has had."""
-        return self.state.members[-1].step
-
-    @property
-    def seconds(self) -> float:
-        """Spent on training, by all networks."""
-        return self.state.seconds
-
-    @property
-    def best_epoch(self) -> int:
-        """After which the networks of the folds were best in the mean."""
-        return self.state.best_epoch
 
     def _network(self) -> Network:
         last = self.state.last

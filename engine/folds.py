@@ -42,6 +42,16 @@ class FoldsState:
     stopped: StopReason | None = None
 
     @property
+    def epoch(self) -> int:
+        """How many epochs all folds have done."""
+        return self.members[-1].epoch
+
+    @property
+    def step(self) -> int:
+        """How many updates the network of the last fold has had."""
+        return self.members[-1].step
+
+    @property
     def seconds(self) -> float:
         """Spent on training, all told."""
         return sum(state.seconds for state in (*self.members, self.last))

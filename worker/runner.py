@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -170,15 +171,23 @@ class Attempt:
 
         self._write(write)
 
+    def _read(self, act: Callable[[Session], T]) -> T:
+        return self._insist(self._database.reading, act)
+
     def _write(self, act: Callable[[Session], T]) -> T:
-        """Write in one transaction, and again until the database has answered.
+        return self._insist(self._database.writing, act)
+
+    def _insist(
+        self, begin: Callable[[], AbstractContextManager[Session]], act: Callable[[Session], T]
+    ) -> T:
+        """Act in one transaction, and again until the database has answered.
 
         Nothing is computed meanwhile: a worker that cannot renew its lease
         stops by itself. Should another have the job by then, ``act`` says so.
         """
         while True:
             try:
-                with self._database.writing() as session:
+                with begin() as session:
                     return act(session)
             except UNAVAILABLE as error:
                 if self._stopping():
@@ -208,7 +217,7 @@ class Attempt:
         table, validation = self._table(self._claim.dataset_id), None
         if isinstance(self._spec.validation, ValidationDataset):
             validation = self._table(self._spec.validation.dataset)
-        saved, led_here = self._write(lambda session: checkpoints.load(session, self._claim.job_id))
+        saved, led_here = self._read(lambda session: checkpoints.load(session, self._claim.job_id))
         fitting = fit(table, self._spec, validation, saved)
         mine = fingerprint()
         self._fingerprints = led_here if led_here[-1:] == [mine] else [*led_here, mine]
@@ -222,7 +231,7 @@ class Attempt:
         return fitting
 
     def _table(self, dataset_id: str) -> Table:
-        dataset = self._write(lambda session: datasets.get(session, self._claim.owner, dataset_id))
+        dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
         with self._storage.local(dataset.location) as file:
             return read_table(file, self._spec.columns)
 
@@ -311,10 +320,9 @@ class Attempt:
 
     def _metrics_of(self, epoch: int) -> dict[str, float]:
         """Return what was measured after the epoch whose weights are kept."""
-        with self._database.reading() as session:
-            point = next(p for p in jobs.curve(session, self._claim.job_id, epoch - 1))
-            losses = {"train_loss": point.train_loss, "validation_loss": point.validation_loss}
-            measured = {**losses, **point.metrics, "best_epoch": float(epoch)}
+        point, *_ = self._read(lambda session: jobs.curve(session, self._claim.job_id, epoch - 1))
+        losses = {"train_loss": point.train_loss, "validation_loss": point.validation_loss}
+        measured = {**losses, **point.metrics, "best_epoch": float(epoch)}
         return {name: value for name, value in measured.items() if value is not None}
 
     def _leave(self, signal: Signal, fitting: Fitting) -> None:

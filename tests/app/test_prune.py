@@ -165,7 +165,7 @@ def test_writers_hardly_wait_for_it(settings, database_url, connect, database):
 
 def test_after_each_batch_it_rests_for_as_long_as_the_batch_took():
     def remove(batch):
-        time.sleep(0.1)
+        time.sleep(0.1)  # what a batch takes
         return batch
 
     begin = time.monotonic()

@@ -30,11 +30,11 @@ def expires(database, job):
 def test_a_lease_is_renewed_without_a_word_from_the_training(database, job):
     claim = take(database, job, lease_seconds=0.4)
     with Lease(database, claim, SHORT):
-        time.sleep(1)
+        time.sleep(1)  # twice as long as the lease
         with database.writing() as session:
             assert jobs.reap(session, jobs.Retries(3, 0)) == []
     renewed = expires(database, job)
-    time.sleep(0.5)
+    time.sleep(0.5)  # longer than the lease, so than any renewal
     assert expires(database, job) == renewed
     with database.writing() as session:
         assert jobs.reap(session, jobs.Retries(3, 0)) == [(job.id, JobStatus.QUEUED)]
@@ -54,7 +54,7 @@ def test_a_lease_that_is_lost_is_not_taken_back(database, job):
     with database.writing() as session:
         session.execute(update(Job).values(attempt=2, lease_expires=7.0))
     with Lease(database, claim, SHORT):
-        time.sleep(0.5)
+        time.sleep(0.5)  # for some renewals
     assert expires(database, job) == 7
 
 
@@ -106,7 +106,7 @@ def test_a_training_that_gets_on_is_left_alone(database, job, kills):
     patient = SHORT.model_copy(update={"stall_seconds": 0.3})
     with Lease(database, take(database, job), patient) as lease:
         for _ in range(10):
-            time.sleep(0.1)
+            time.sleep(0.1)  # three times as long as a hung training has, all told
             lease.progress()
     assert not kills
 

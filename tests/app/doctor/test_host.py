@@ -112,7 +112,7 @@ def test_the_mount_that_holds_a_file_says_where_it_is(monkeypatch, tmp_path):
     )
     monkeypatch.setattr("app.doctor.mounts.MOUNTS", mounts)
     kinds = {
-        "/home/chain.db": None,
+        "/chain.db": None,
         "/mnt/a share/chain.db": "nfs4",
         "/mnt/a share/local/chain.db": None,
         "/mnt/a sharing/chain.db": None,

@@ -23,6 +23,7 @@ from tests.app.store.rows import (
     succeed,
     take,
 )
+from tests.waiting import wait_until
 
 
 def point(epoch, **changes):
@@ -253,8 +254,7 @@ def test_a_job_whose_lease_ran_out_is_queued_again(database, job):
     take(database, job, lease_seconds=0.05)
     with database.writing() as session:
         jobs.mark_rung(session, [job.id])
-    time.sleep(0.1)
-    assert reap(database) == [(job.id, JobStatus.QUEUED)]
+    assert wait_until(lambda: reap(database)) == [(job.id, JobStatus.QUEUED)]
     found = look(database, job.id)
     assert (found.status, found.failures, found.lease_owner) == (JobStatus.QUEUED, 1, None)
     with database.reading() as session:
@@ -266,7 +266,7 @@ def test_a_job_whose_worker_reports_is_left_alone(database, job):
     claim = take(database, job, lease_seconds=0.05)
     with database.writing() as session:
         jobs.heartbeat(session, claim, 30)
-    time.sleep(0.1)
+    time.sleep(0.1)  # longer than the lease was at first
     assert reap(database) == []
 
 
