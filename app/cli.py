@@ -9,24 +9,21 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from app import demo, launcher, logs, prune
+from app import demo, keyring, launcher, logs, prune
 from app.config import Settings, child_environment
 from app.doctor import report
+from app.doctor.secrets import without_secrets
 from app.store import migrate
-from app.store.database import Database
+from app.store.database import UNAVAILABLE, Database
+from app.store.keys import USUAL, Scope
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the process's exit status."""
     parser = argparse.ArgumentParser(prog="chainrule", description="Train networks over HTTP.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for name, command in COMMANDS.items():
-        described = (command.__doc__ or "").splitlines()[0]
-        added = commands.add_parser(name, help=described, description=described)
-        for option, facts in OPTIONS.get(name, {}).items():
-            added.add_argument(option, **facts)
-        added.set_defaults(run=command)
+    _add(parser, COMMANDS)
     options = vars(parser.parse_args(arguments))
     run: Callable[..., int] = options.pop("run")
     try:
@@ -34,7 +31,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         return _refuse(error)
     logs.configure("launcher", settings.log_level, settings.log_format)
-    return run(settings, **options)
+    try:
+        return run(settings, **options)
+    except (*UNAVAILABLE, ProgrammingError) as error:
+        return _despair(error, settings)
+
+
+def _despair(error: SQLAlchemyError, settings: Settings) -> int:
+    """Say that the database does not answer, or is not migrated."""
+    said = getattr(error, "orig", None) or error
+    reason = without_secrets(str(said), settings).strip()
+    print(f"the database cannot be used: {reason}; `doctor` says more", file=sys.stderr)
+    return 1
+
+
+def _add(parser: argparse.ArgumentParser, found: dict[str, Any], *group: str) -> None:
+    """Add commands to a parser, and those of a group to a parser of its own."""
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, command in found.items():
+        described = GROUPS[name] if isinstance(command, dict) else _first_line(command)
+        added = commands.add_parser(name, help=described, description=described)
+        if isinstance(command, dict):
+            _add(added, command, *group, name)
+            continue
+        for option, facts in OPTIONS.get(" ".join((*group, name)), {}).items():
+            added.add_argument(option, **facts)
+        added.set_defaults(run=command)
+
+
+def _first_line(command: Callable[..., int]) -> str:
+    return (command.__doc__ or "").splitlines()[0]
 
 
 def _refuse(error: ValidationError) -> int:
@@ -51,6 +77,8 @@ def serve(settings: Settings) -> int:
         print(f"{settings.host}:{settings.port} is taken; {advice}", file=sys.stderr)
         return 1
     migrate_database(settings)
+    if not keyring.is_locked(settings):
+        return _stay_closed(settings)
     supervisor = launcher.Supervisor(
         {"api": launcher.api_command(settings), "worker": launcher.worker_command()},
         child_environment(),
@@ -68,8 +96,20 @@ def serve(settings: Settings) -> int:
 
 def api(settings: Settings) -> int:
     """Run the API alone, as a container does."""
+    if not keyring.is_locked(settings):
+        return _stay_closed(settings)
     launcher.become(launcher.api_command(settings))
     return 0
+
+
+def _stay_closed(settings: Settings) -> int:
+    print(
+        f"anyone who reaches {settings.host} could use the service: make a key with `keys create`, "
+        'or set CHAINRULE_API_KEYS to a JSON object such as {"ada": "her key"}, '
+        "or CHAINRULE_HOST to 127.0.0.1",
+        file=sys.stderr,
+    )
+    return 2
 
 
 def worker(_settings: Settings) -> int:
@@ -110,6 +150,43 @@ def clean_up(
     return prune.run(settings, older_than, models=models, dry_run=dry_run)
 
 
+def create_key(
+    settings: Settings,
+    *,
+    owner: str,
+    name: str | None,
+    scopes: list[Scope],
+    expires: timedelta | None,
+) -> int:
+    """Make a key, and show it this once."""
+    migrate_database(settings)
+    return keyring.create(settings, owner=owner, name=name, scopes=scopes, lifetime=expires)
+
+
+def list_keys(settings: Settings, *, owner: str | None) -> int:
+    """Show all keys: whose they are, what they are for, when they were used."""
+    return keyring.show(settings, owner=owner)
+
+
+def revoke_key(settings: Settings, *, key: str) -> int:
+    """Have a key open nothing any more."""
+    return keyring.revoke(settings, key)
+
+
+def _scopes(text: str) -> list[Scope]:
+    try:
+        return [Scope(name.strip()) for name in text.split(",")]
+    except ValueError as error:
+        known = ", ".join(Scope)
+        raise argparse.ArgumentTypeError(f"expected some of {known}; {error}") from error
+
+
+def _title(text: str) -> str:
+    if not 0 < len(text.strip()) <= 200 or not text.isprintable():
+        raise argparse.ArgumentTypeError("expected 1 to 200 printable characters")
+    return text
+
+
 def _duration(text: str) -> timedelta:
     try:
         return prune.duration(text)
@@ -117,7 +194,7 @@ def _duration(text: str) -> timedelta:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-COMMANDS: dict[str, Callable[..., int]] = {
+COMMANDS: dict[str, Any] = {
     "serve": serve,
     "demo": show_demo,
     "api": api,
@@ -125,7 +202,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "migrate": migrate_database,
     "doctor": examine,
     "prune": clean_up,
+    "keys": {"create": create_key, "list": list_keys, "revoke": revoke_key},
 }
+
+GROUPS = {"keys": "Make, show and revoke the keys that let callers in."}
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "doctor": {"--json": {"action": "store_true", "help": "print it as JSON"}},
@@ -138,6 +218,23 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--models": {"action": "store_true", "help": "delete the models of these jobs as well"},
         "--dry-run": {"action": "store_true", "help": "only say what would be deleted"},
     },
+    "keys create": {
+        "--owner": {"type": _title, "required": True, "help": "who uses the service with it"},
+        "--name": {"type": _title, "help": "what it is for, in words"},
+        "--scopes": {
+            "type": _scopes,
+            "default": list(USUAL),
+            "metavar": ",".join(Scope),
+            "help": f"what it may be used for; {','.join(USUAL)} unless given",
+        },
+        "--expires": {
+            "type": _duration,
+            "metavar": "90d",
+            "help": "when it ends; never unless given",
+        },
+    },
+    "keys list": {"--owner": {"type": _title, "help": "only those of one owner"}},
+    "keys revoke": {"key": {"help": "its id, which is its first part: key_…"}},
 }
 """What the commands take beside the settings, as ``argparse`` wants it."""
 

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """The address to listen on; one that others can reach needs `api_keys`."""
+    """The address to listen on; one that others can reach needs keys."""
     port: int = Field(default=8000, ge=1, le=65_535)
     """The port to listen on."""
     home: Path = Path("var")
@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     storage_url: str = ""
     """The place of the datasets: a folder or `s3://bucket/prefix`; in `home` unless given."""
     api_keys: Annotated[Keys, NoDecode, BeforeValidator(_json_object)] = {}
-    """A JSON object of owner and key; without any, there is no login."""
+    """A JSON object of owner and key, each for everything; `keys create` makes finer ones."""
     upload_limit_bytes: int = Field(default=256 * MIB, ge=1)
     """The largest upload that is taken."""
     unpacked_limit_bytes: int = Field(default=1024 * MIB, ge=1)
@@ -122,13 +122,7 @@ class Settings(BaseSettings):
         return url
 
     @model_validator(mode="after")
-    def _lock_the_door(self) -> Self:
-        """Refuse to serve strangers without a login, and owners that cannot be told apart."""
-        if not self.api_keys and not _is_loopback(self.host):
-            raise ValueError(
-                f"anyone who reaches {self.host} could use the service: set CHAINRULE_API_KEYS "
-                'to a JSON object such as {"ada": "her key"}, or CHAINRULE_HOST to 127.0.0.1'
-            )
+    def _tell_owners_apart(self) -> Self:
         if len({key.get_secret_value() for key in self.api_keys.values()}) < len(self.api_keys):
             raise ValueError("two owners in CHAINRULE_API_KEYS share a key: give each its own")
         return self
@@ -144,6 +138,14 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the service."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
     def resolved_database_url(self) -> str:
         """The database's URL, also where none is set."""
         return self.database_url or f"sqlite:///{self.home.resolve() / 'chainrule.db'}"
@@ -157,13 +159,6 @@ class Settings(BaseSettings):
     def resolved_storage_url(self) -> str:
         """Where datasets are kept, also where nothing is set."""
         return self.storage_url or str(self.home.resolve() / "datasets")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def blas_variables() -> dict[str, str]:

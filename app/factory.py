@@ -18,6 +18,7 @@ from app.api import (
     gate,
     inspection,
     jobs,
+    keys,
     models,
     schemas,
     service,
@@ -47,7 +48,7 @@ def create_app(settings: Settings) -> Flask:
     errors.install(app)
     gate.install(app, settings)
     app.extensions[EXTENSION] = _services(settings)
-    for blueprint in (datasets.bp, jobs.bp, models.bp, inspection.bp, service.bp):
+    for blueprint in (datasets.bp, jobs.bp, models.bp, inspection.bp, keys.bp, service.bp):
         app.register_api(blueprint)
     document.complete(app.api_doc)
     return app

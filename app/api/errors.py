@@ -147,6 +147,9 @@ EXPECTED = {
     "too_short": "expected at least {min_length} item(s)",
     "too_long": "expected at most {max_length} items",
     "string_pattern_mismatch": "expected an id, such as those that the service gives",
+    "datetime_parsing": "expected a time such as 2030-01-31T12:00:00Z",
+    "datetime_from_date_parsing": "expected a time such as 2030-01-31T12:00:00Z",
+    "timezone_aware": "expected a time with its zone, such as 2030-01-31T12:00:00Z",
     "value_error": "{error}",
 }
 """What to say for each type of error that pydantic finds; for any other its own words."""

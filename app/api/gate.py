@@ -1,9 +1,7 @@
-"""The gate before every route: who asks, under which id, and how much they may send."""
+"""The gate before every route: who asks, for what, under which id, and how much they may send."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import re
 import time
@@ -11,24 +9,36 @@ from urllib.parse import quote
 
 from flask import Flask, Response, g, request
 from uuid_utils import uuid7
-from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import Forbidden
 from werkzeug.routing import BaseConverter
 
 from app import logs
 from app.api import bodies, schemas
 from app.api.bodies import ApiRequest, StrictJson
+from app.api.login import Login
 from app.config import Settings
+from app.store.keys import Scope
 
 log = logging.getLogger("app.access")
-
-LOCAL_OWNER = "local"
-"""Who everything belongs to where no keys are configured."""
 
 PUBLIC = frozenset(
     {"service.live", "service.ready", "service.openapi", "service.docs", "service.static"}
 )
 """Endpoints that answer without a key; every other route is closed by default."""
+
+SCOPES = {
+    "models.predict": Scope.PREDICT,
+    "models.evaluate": Scope.PREDICT,
+    "inspection.trace": Scope.PREDICT,
+    "inspection.saliency": Scope.PREDICT,
+    "keys.create": Scope.ADMIN,
+    "keys.index": Scope.ADMIN,
+    "keys.show": Scope.ADMIN,
+    "keys.revoke": Scope.ADMIN,
+}
+"""What a key needs for an endpoint, where it is not to read for a GET and to train for the rest."""
+
+SAFE = ("GET", "HEAD", "OPTIONS")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -41,10 +51,7 @@ class IdConverter(BaseConverter):
 
 def install(app: Flask, settings: Settings) -> None:
     """Put the gate in front of every route of ``app``."""
-    owners = {
-        hashlib.sha256(key.get_secret_value().encode()).digest(): name
-        for name, key in settings.api_keys.items()
-    }
+    login = Login(settings)
 
     app.request_class = ApiRequest
     app.json = StrictJson(app)
@@ -59,7 +66,9 @@ def install(app: Flask, settings: Settings) -> None:
         logs.forget()
         logs.bind(request_id=g.request_id)
         if request.endpoint not in PUBLIC:
-            g.owner = _authenticate(owners) if owners else LOCAL_OWNER
+            caller = login.caller(request.headers.get("Authorization", ""))
+            g.owner = caller.owner
+            _check(caller.scopes)
             bodies.once_each(request.args, "the query")
             bodies.check(settings)
 
@@ -77,12 +86,15 @@ def install(app: Flask, settings: Settings) -> None:
         return response
 
 
-def _authenticate(owners: dict[bytes, str]) -> str:
-    """Return the owner of the request's key; every key is compared, in constant time each."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    sent = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
-    matches = [name for digest, name in owners.items() if hmac.compare_digest(digest, sent)]
-    if scheme.lower() != "bearer" or not matches:
-        reason = "send `Authorization: Bearer <key>` with a key that the service knows"
-        raise Unauthorized(reason, www_authenticate=WWWAuthenticate("bearer"))
-    return matches[0]
+def needed(endpoint: str | None, method: str) -> Scope:
+    """Return what a key needs for a call; one that leads nowhere is closed like any other."""
+    usual = Scope.READ if method in SAFE else Scope.TRAIN
+    return SCOPES.get(endpoint or "", usual)
+
+
+def _check(scopes: frozenset[Scope]) -> None:
+    """Refuse a call that the caller's key is not for."""
+    wanted = needed(request.endpoint, request.method)
+    if not scopes & {wanted, Scope.ADMIN}:
+        mine = ", ".join(sorted(scopes)) or "nothing"
+        raise Forbidden(f"this call needs a key with the scope {wanted.value!r}; yours has {mine}")

@@ -7,11 +7,13 @@ from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.store.keys import USUAL, Scope
 from app.store.lifecycle import JobStatus
+from app.store.tables import now
 from engine.data.formats import Format
-from engine.data.table import ColumnType
+from engine.data.table import ColumnType, json_type
 from engine.spec import Spec, Task, TrainingSpec
 from engine.training import StopReason
 
@@ -29,6 +31,21 @@ def _printable(value: str) -> str:
     return value
 
 
+def _written(moment: Any) -> Any:
+    if not isinstance(moment, str):
+        raise ValueError(f"expected a string such as 2030-01-31T12:00:00Z, got {json_type(moment)}")  # noqa: TRY004 - pydantic's
+    return moment
+
+
+def _coming(moment: datetime) -> datetime:
+    if moment <= now():
+        raise ValueError("is over; name a time to come")
+    return moment
+
+
+Moment = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_written), AfterValidator(_coming)
+]
 Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Id = Annotated[str, Field(pattern=f"^{ID_FORM}$")]
 
@@ -71,6 +88,12 @@ class ModelPath(Taken):
     model_id: Id
 
 
+class KeyPath(Taken):
+    """A key."""
+
+    key_id: Id
+
+
 class PageQuery(Taken):
     """Which part of a list."""
 
@@ -100,6 +123,56 @@ class RowsQuery(Taken):
     """How many rows."""
 
     limit: int = Field(default=10, ge=1, le=1000)
+
+
+class KeysQuery(PageQuery):
+    """Which keys."""
+
+    owner: Title | None = None
+
+
+class KeyRequest(Spec):
+    """A key to make."""
+
+    owner: Title
+    """Who uses the service with it; owners do not see what others have."""
+    name: Title | None = None
+    """What it is for, in words."""
+    scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
+        default=list(USUAL), min_length=1, max_length=len(Scope)
+    )
+    """What it may be used for."""
+    expires_at: Moment | None = None
+    """When it ends; never unless given."""
+
+
+class Key(Answered):
+    """What lets a caller in."""
+
+    id: str
+    """The first part of the key itself."""
+    owner: str
+    name: str | None
+    scopes: list[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+    """When it was last used, to the minute."""
+
+
+class NewKey(Key):
+    """A key that has just been made."""
+
+    key: str | None = None
+    """What to send as `Authorization: Bearer <key>`. Keep it: it cannot be shown again."""
+
+
+class KeyPage(Answered):
+    """Keys, newest first."""
+
+    data: list[Key]
+    next_cursor: str | None
 
 
 class ColumnProfile(Answered):

@@ -249,6 +249,26 @@ class TrainedModel(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class ApiKey(Base):
+    """What lets a caller in."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index(None, "owner", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The public part of the key."""
+    owner: Mapped[str]
+    name: Mapped[str | None]
+    scopes: Mapped[list[str]]
+    sha256: Mapped[str]
+    """Of the secret part."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
+    """To the minute."""
+
+
 class IdempotencyKey(Base):
     """A key that an owner sent with a request, and the answer once there is one."""
 

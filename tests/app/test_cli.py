@@ -7,9 +7,10 @@ import socket
 
 import pytest
 
-from app import cli
-from app.store import migrate
+from app import cli, launcher
+from app.store import keys, migrate
 from app.store.database import Database
+from tests import servers
 
 
 @pytest.fixture
@@ -29,7 +30,19 @@ def run(monkeypatch, tmp_path, capsys):
     return call
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+def commands(found=cli.COMMANDS):
+    """Yield the words of every command."""
+    for name, command in found.items():
+        if isinstance(command, dict):
+            yield from ([name, *rest] for rest in commands(command))
+        else:
+            yield [name]
+
+
+NEEDED = {"create": ["--owner=ada"], "revoke": ["key_x"]}
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -43,17 +56,79 @@ def run(monkeypatch, tmp_path, capsys):
 def test_a_setting_that_cannot_work_is_named_and_ends_every_command_with_2(
     run, command, name, value
 ):
-    status, said = run(command, **{name: value})
+    status, said = run(*command, *NEEDED.get(command[-1], ()), **{name: value})
     assert status == 2
     assert said.err.startswith(f"CHAINRULE_{name.upper()}: ")
     assert said.out == ""
 
 
-def test_settings_that_cannot_work_together_are_named_as_well(run):
-    status, said = run("serve", host="0.0.0.0")  # noqa: S104 - refused
+@pytest.mark.parametrize("command", ["serve", "api"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - refused
+def test_without_a_key_nothing_listens_where_others_reach_it(run, command, host):
+    run("migrate")
+    status, said = run(command, host=host, port=str(servers.free_port()))
     assert status == 2
-    assert "CHAINRULE_API_KEYS" in said.err
-    status, said = run("serve", host="127.0.0.1", lease_seconds="1", heartbeat_seconds="1")
+    assert host in said.err
+    for way_out in ("keys create", "CHAINRULE_API_KEYS", "CHAINRULE_HOST"):
+        assert way_out in said.err
+
+
+def test_with_a_key_the_service_listens_where_others_reach_it(run, monkeypatch):
+    monkeypatch.setattr(launcher, "become", lambda command: command)
+    run("keys", "create", "--owner=ada")
+    assert run("api", host="0.0.0.0")[0] == 0  # noqa: S104 - nothing listens
+
+
+def test_a_key_is_made_shown_listed_and_revoked(run):
+    status, said = run("keys", "create", "--owner=ada", "--scopes=read,predict", "--expires=90d")
+    key = said.out.strip()
+    assert status == 0
+    assert keys.TOKEN.fullmatch(key)
+    assert "lets ada read, predict until " in said.err
+    assert key not in said.err
+    _, said = run("keys", "list")
+    assert key[:36] in said.out
+    assert "good until" in said.out
+    assert key not in said.out
+    assert run("keys", "revoke", key[:36])[0] == 0
+    assert "revoked" in run("keys", "list", "--owner=ada")[1].out
+    assert key[:36] not in run("keys", "list", "--owner=charles")[1].out
+
+
+def test_a_key_that_is_not_there_cannot_be_revoked(run):
+    run("migrate")
+    status, said = run("keys", "revoke", "key_x")
+    assert status == 1
+    assert "key_x" in said.err
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        (["keys", "list"], {}),
+        (["prune"], {}),
+        (["migrate"], {"database_url": "postgresql://ada:hunter2@127.0.0.1:1/chain"}),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_no_traceback(run, command, settings):
+    status, said = run(*command, **settings)
+    assert status == 1
+    assert "the database cannot be used" in said.err
+    assert "hunter2" not in said.err
+
+
+@pytest.mark.parametrize(
+    "option", ["--owner=", "--owner=\n", "--scopes=", "--scopes=read,write", "--expires=soon"]
+)
+def test_a_key_that_makes_no_sense_is_refused(run, option, capsys):
+    with pytest.raises(SystemExit) as end:
+        run("keys", "create", "--owner=ada", option)
+    assert end.value.code == 2
+    assert "expected" in capsys.readouterr().err
+
+
+def test_settings_that_cannot_work_together_are_named(run):
+    status, said = run("serve", lease_seconds="1", heartbeat_seconds="1")
     assert status == 2
     assert "CHAINRULE_LEASE_SECONDS" in said.err
 

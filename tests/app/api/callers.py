@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,22 @@ QUICK: dict[str, Any] = {"network": SMALL, "training": {"epochs": 3}}
 
 ABSENT = "00000000000000000000000000000000"
 """What follows the prefix in an id that nothing has."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route, with a path that leads there."""
+
+    endpoint: str
+    path: str
+    methods: frozenset[str]
+
+
+def routes(app: Flask) -> Iterator[Route]:
+    """Yield every route there is, the static files' as well."""
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(\w+:)?\w+>", "x", rule.rule)
+        yield Route(rule.endpoint, path, frozenset(rule.methods or ()))
 
 
 @dataclass(frozen=True)

@@ -6,32 +6,27 @@ import re
 
 import pytest
 
-from app.api.gate import LOCAL_OWNER, PUBLIC
-from tests.app.api.callers import ABSENT, IRIS, KEYS, Caller, problem
+from app.api.gate import PUBLIC
+from app.api.login import LOCAL_OWNER
+from tests.app.api.callers import ABSENT, IRIS, KEYS, Caller, problem, routes
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
-
-
-def routes(app):
-    for rule in app.url_map.iter_rules():
-        yield rule.endpoint, re.sub(r"<(\w+:)?\w+>", "x", rule.rule)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_key_no_route_is_open_but_the_public_ones(library, method):
     client = library.app.test_client()
-    found = routes(library.app)
-    closed = [(endpoint, path) for endpoint, path in found if endpoint not in PUBLIC]
+    closed = [route for route in routes(library.app) if route.endpoint not in PUBLIC]
     assert len(closed) > 15
-    for _, path in closed:
-        answer = client.open(path, method=method)
-        assert answer.status_code in (401, 404, 405), path
+    for route in closed:
+        answer = client.open(route.path, method=method)
+        assert answer.status_code in (401, 404, 405), route
 
 
 def test_what_is_public_tells_nothing_of_anybody(library):
-    public = {path for endpoint, path in routes(library.app) if endpoint in PUBLIC}
-    assert {endpoint for endpoint, _ in routes(library.app)} >= PUBLIC
-    assert not any(path.startswith("/v1") for path in public)
+    found = list(routes(library.app))
+    assert {route.endpoint for route in found} >= PUBLIC
+    assert not any(r.path.startswith("/v1") for r in found if r.endpoint in PUBLIC)
 
 
 def test_an_address_that_leads_nowhere_is_closed_as_well(library):
