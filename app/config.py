@@ -18,6 +18,8 @@ VERSION = "0.1.0"
 
 MIB = 2**20
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 BROKERS = ("memory://", "redis://", "rediss://")
 SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
@@ -50,6 +52,8 @@ class Settings(BaseSettings):
     """The address to listen on; one that others can reach needs keys."""
     port: int = Field(default=8000, ge=1, le=65_535)
     """The port to listen on."""
+    allowed_hosts: str = ""
+    """Names that it answers to, with commas; unless given those of loopback, or any elsewhere."""
     home: Path = Path("var")
     """The folder for the database and the datasets, where these have no address of their own."""
     database_url: str = ""
@@ -66,6 +70,8 @@ class Settings(BaseSettings):
     """The most that an upload may unpack to, and the most memory that reading it may take."""
     body_limit_bytes: int = Field(default=64 * MIB, ge=1)
     """The largest JSON body that is taken."""
+    body_seconds: Seconds = 300
+    """How long a body may take to come in."""
     parameter_budget: int = Field(default=PARAMETER_BUDGET, ge=1)
     """How many weights and biases one network may have."""
     lease_seconds: Seconds = 30
@@ -136,6 +142,14 @@ class Settings(BaseSettings):
                 "or CHAINRULE_HEARTBEAT_SECONDS lower"
             )
         return self
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Names under which the service may be asked; none means any."""
+        given = {name.strip().lower() for name in self.allowed_hosts.split(",")} - {""}
+        if not given and not self.is_local:
+            return frozenset()
+        return frozenset({*LOOPBACK, self.host.lower(), *given})
 
     @property
     def is_local(self) -> bool:

@@ -23,6 +23,8 @@ from app.api import (
     schemas,
     service,
 )
+from app.api.login import Login
+from app.api.reception import Reception
 from app.api.services import EXTENSION, Services
 from app.config import VERSION, Settings
 from app.dispatch import Doorbell
@@ -46,8 +48,8 @@ def create_app(settings: Settings) -> Flask:
         static_folder=None,
     )
     errors.install(app)
-    gate.install(app, settings)
-    app.extensions[EXTENSION] = _services(settings)
+    app.extensions[EXTENSION] = parts = _services(settings)
+    gate.install(app, settings, parts.login)
     for blueprint in (datasets.bp, jobs.bp, models.bp, inspection.bp, keys.bp, service.bp):
         app.register_api(blueprint)
     document.complete(app.api_doc)
@@ -65,6 +67,7 @@ def _services(settings: Settings) -> Services:
     return Services(
         settings=settings,
         database=database,
+        login=Login(settings, database),
         storage=Storage(settings.resolved_storage_url),
         predictor=Predictor(database, settings.predictor_cache_bytes),
         doorbell=Doorbell(settings),
@@ -73,10 +76,12 @@ def _services(settings: Settings) -> Services:
     )
 
 
-def serve() -> Flask:
-    """Return the application that a WSGI server runs, from the environment's settings."""
+def serve() -> Reception:
+    """Return the application that an ASGI server runs, from the environment's settings."""
     settings = Settings()
     threadpool_limits(settings.blas_threads, user_api="blas")
     logs.configure("api", settings.log_level, settings.log_format)
     logging.captureWarnings(capture=True)
-    return create_app(settings)
+    app = create_app(settings)
+    parts: Services = app.extensions[EXTENSION]
+    return Reception(app, settings, parts.login, parts.scratch)

@@ -23,6 +23,12 @@ from app.config import Settings, child_environment
 
 log = logging.getLogger(__name__)
 
+CONNECTIONS = 1024
+"""How many requests a process takes in at once; those over that wait to be accepted."""
+
+HEAD_BYTES = 1 << 16
+"""The most that a request's first line and headers take."""
+
 GRACE_SECONDS = 15.0
 """How long a process may take to end: a worker writes its checkpoint meanwhile."""
 
@@ -36,12 +42,12 @@ LOOK_SECONDS = 0.1
 def api_command(settings: Settings) -> list[str]:
     """Return the command that serves HTTP."""
     options = {
-        "interface": "wsgi",
+        "interface": "asgi",
         "host": settings.host,
         "port": str(settings.port),
         "workers": str(settings.api_workers),
-        "blocking-threads": str(settings.api_threads),
-        "backpressure": str(16 * settings.api_threads),
+        "backpressure": str(CONNECTIONS),
+        "http1-buffer-size": str(HEAD_BYTES),
         "workers-kill-timeout": "10",
         "log-level": "error",
     }

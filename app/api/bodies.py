@@ -28,19 +28,29 @@ PACKED = frozenset({"gzip", "zstd"})
 
 PIECE_BYTES = 1 << 20
 
+REFUSAL = "chainrule.refusal"
+"""Where the environment says why the body was not received."""
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def check(settings: Settings) -> None:
     """Refuse what cannot be read: too large, of another type, or not a JSON object."""
+    if (refusal := request.environ.get(REFUSAL)) is not None:
+        raise refusal
     upload = request.endpoint in UPLOADS
     if request.content_length or "Transfer-Encoding" in request.headers:
         _check_encoding(PACKED if upload else frozenset())
         if not (upload or request.is_json or request.method == "GET"):
             raise UnsupportedMediaType("send the body as application/json")
-    _measure(settings.upload_limit_bytes if upload else settings.body_limit_bytes)
+    _measure(limit(request.endpoint, settings))
     if request.is_json and not upload and request.get_data():
         _check_json()
+
+
+def limit(endpoint: str | None, settings: Settings) -> int:
+    """Return how many bytes the body of a request may have."""
+    return settings.upload_limit_bytes if endpoint in UPLOADS else settings.body_limit_bytes
 
 
 def once_each(fields: MultiDict[str, str], where: str) -> None:
@@ -124,7 +134,7 @@ class ApiRequest(Request):
         raise BadRequest(f"the body is not valid JSON: {e}") from e
 
 
-def _measure(limit: int) -> None:
+def _measure(limit_bytes: int) -> None:
     """Bound the body by what is read, not by what is announced, and refuse half a body.
 
     A chunked body announces no length, so whether it is too large is found
@@ -132,14 +142,17 @@ def _measure(limit: int) -> None:
     whole; only where a length was announced can that be seen here.
     """
     announced = request.content_length
-    if announced is not None and announced > limit:
-        raise _too_large(limit)
-    request.environ["wsgi.input"] = MeasuredBody(request.environ["wsgi.input"], announced, limit)
+    check_size(announced or 0, limit_bytes)
+    body = MeasuredBody(request.environ["wsgi.input"], announced, limit_bytes)
+    request.environ["wsgi.input"] = body
     request.environ["wsgi.input_terminated"] = True
 
 
-def _too_large(limit: int) -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"the body is larger than the {limit:,} bytes allowed")
+def check_size(size: int, limit_bytes: int) -> None:
+    """Refuse a body that is too large."""
+    if size > limit_bytes:
+        reason = f"the body is larger than the {limit_bytes:,} bytes allowed"
+        raise RequestEntityTooLarge(reason)
 
 
 class MeasuredBody:
@@ -174,8 +187,7 @@ class MeasuredBody:
         except OSError as error:
             raise ClientDisconnected(f"the body broke off after {self._read:,} bytes") from error
         self._read += len(piece)
-        if self._read > self._limit:
-            raise _too_large(self._limit)
+        check_size(self._read, self._limit)
         if not piece and self._announced is not None:
             reason = f"the body broke off after {self._read:,} of {self._announced:,} bytes"
             raise ClientDisconnected(reason)

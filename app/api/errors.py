@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 MAX_ERRORS = 50
 SHOWN_CHARACTERS = 80
+INSTANCE_CHARACTERS = 1000
 
 
 class BodyError(Exception):
@@ -89,7 +90,7 @@ def problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": quote(request.path),
+        "instance": quote(request.path)[:INSTANCE_CHARACTERS],
         "request_id": g.get("request_id"),
     }
     if errors is not None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from flask import Flask, Response, g, request
 from uuid_utils import uuid7
-from werkzeug.exceptions import Forbidden
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, NotFound, RequestURITooLarge
 from werkzeug.routing import BaseConverter
 
 from app import logs
@@ -40,6 +40,19 @@ SCOPES = {
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
+ADDRESS_LIMIT_BYTES = 8192
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Of every answer that does not say otherwise: a browser shows it, and does nothing with it."""
+
+_HOST = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:[0-9]{1,5})?", re.IGNORECASE)
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -49,10 +62,8 @@ class IdConverter(BaseConverter):
     regex = schemas.ID_FORM
 
 
-def install(app: Flask, settings: Settings) -> None:
+def install(app: Flask, settings: Settings, login: Login) -> None:
     """Put the gate in front of every route of ``app``."""
-    login = Login(settings)
-
     app.request_class = ApiRequest
     app.json = StrictJson(app)
     app.url_map.converters["default"] = IdConverter
@@ -65,6 +76,7 @@ def install(app: Flask, settings: Settings) -> None:
         g.request_id = sent if _SANE_ID.fullmatch(sent) else uuid7().hex
         logs.forget()
         logs.bind(request_id=g.request_id)
+        _check_address(settings.host_names)
         if request.endpoint not in PUBLIC:
             caller = login.caller(request.headers.get("Authorization", ""))
             g.owner = caller.owner
@@ -75,15 +87,41 @@ def install(app: Flask, settings: Settings) -> None:
     @app.after_request
     def leave(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.request_id
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.endpoint not in PUBLIC:
+            response.headers.setdefault("Cache-Control", "no-store")
         facts = {
             "method": request.method,
-            "path": quote(request.path),
+            "path": quote(request.path)[:ADDRESS_LIMIT_BYTES],
             "status": response.status_code,
             "milliseconds": round(1000 * (time.perf_counter() - g.started), 3),
         }
         level = logging.DEBUG if request.endpoint in PUBLIC else logging.INFO
         log.log(level, "%(method)s %(path)s %(status)s", facts, extra=facts)
         return response
+
+
+class MisdirectedRequest(HTTPException):
+    """The request is for another service."""
+
+    code = 421
+
+
+def _check_address(known: frozenset[str]) -> None:
+    """Refuse a request for nobody, or for another: a page elsewhere can make a browser send one."""
+    sent = request.environ.get("HTTP_HOST", "")
+    host = _HOST.fullmatch(sent)
+    if host is None:
+        raise BadRequest(f"Host: expected one name, with a port or without, got {sent[:100]!r}")
+    if known and (host["name"] or host["v6"]).lower() not in known:
+        asked = f"the service is not called {sent[:100]!r}"
+        raise MisdirectedRequest(f"{asked}; the operator sets its names as CHAINRULE_ALLOWED_HOSTS")
+    path = request.environ.get("PATH_INFO", "")
+    if path.startswith("//"):  # Werkzeug would take it for one slash
+        raise NotFound
+    if len(path) + len(request.query_string) > ADDRESS_LIMIT_BYTES:
+        raise RequestURITooLarge(f"the address is longer than the {ADDRESS_LIMIT_BYTES:,} allowed")
 
 
 def needed(endpoint: str | None, method: str) -> Scope:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
-from app.api.services import services
 from app.config import Settings
 from app.store import keys
-from app.store.database import UNAVAILABLE
+from app.store.database import UNAVAILABLE, Database
 from app.store.keys import Scope
 from app.store.tables import ApiKey
 
@@ -45,9 +44,11 @@ class Login:
     Parameters
     ----------
     settings : Settings
+    database : Database
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._database = database
         self._may_be_open = settings.is_local and not settings.api_keys
         self._owners = {
             _digest(key.get_secret_value().encode()): owner
@@ -72,7 +73,7 @@ class Login:
         return found
 
     def _keys_exist(self) -> bool:
-        with services().database.reading() as session:
+        with self._database.reading() as session:
             self._may_be_open = not keys.exist(session)
         return not self._may_be_open
 
@@ -84,19 +85,18 @@ class Login:
             return Caller(mine[0], frozenset(Scope))
         if keys.TOKEN.fullmatch(token) is None:
             return None
-        with services().database.reading() as session:
+        with self._database.reading() as session:
             key = keys.authenticate(session, token)
         if key is None:
             return None
-        _note_use(key)
+        self._note_use(key)
         return Caller(key.owner, frozenset(map(Scope, key.scopes)))
+
+    def _note_use(self, key: ApiKey) -> None:
+        if not keys.is_noted(key):
+            with suppress(*UNAVAILABLE), self._database.writing() as session:
+                keys.note_use(session, key)
 
 
 def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
-
-
-def _note_use(key: ApiKey) -> None:
-    if not keys.is_noted(key):
-        with suppress(*UNAVAILABLE), services().database.writing() as session:
-            keys.note_use(session, key)

@@ -9,6 +9,7 @@ from typing import cast
 
 from flask import current_app, g
 
+from app.api.login import Login
 from app.config import Settings
 from app.dispatch import Doorbell
 from app.predictor import Predictor
@@ -26,6 +27,7 @@ class Services:
     ----------
     settings : Settings
     database : Database
+    login : Login
     storage : Storage
     predictor : Predictor
     doorbell : Doorbell
@@ -37,6 +39,7 @@ class Services:
 
     settings: Settings
     database: Database
+    login: Login
     storage: Storage
     predictor: Predictor
     doorbell: Doorbell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -71,10 +72,26 @@ def test_the_server_takes_its_settings_from_the_environment(monkeypatch, tmp_pat
     monkeypatch.setenv("CHAINRULE_HOME", str(tmp_path))
     monkeypatch.setenv("CHAINRULE_API_KEYS", '{"ada": "her key"}')
     monkeypatch.setenv("CHAINRULE_LOG_LEVEL", "WARNING")
-    app = serve()
+    asked, answered = [{"type": "http.request"}], []
+
+    async def receive():
+        return asked.pop()
+
+    async def send(message):
+        answered.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "raw_path": b"/v1/jobs",
+        "query_string": b"",
+        "http_version": "1.1",
+        "headers": [(b"host", b"localhost")],
+    }
+    asyncio.run(serve()(scope, receive, send))
     assert logging.getLogger().level == logging.WARNING
-    assert app.test_client().get("/v1/jobs").status_code == 401
-    assert parts(app).settings.home == tmp_path
+    assert answered[0]["status"] == 401
+    assert (tmp_path / "uploads").is_dir()
 
 
 def test_no_debugging_is_left_on(settings):

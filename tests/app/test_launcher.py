@@ -140,5 +140,5 @@ def test_a_port_is_taken_while_somebody_listens(host):
 
 def test_the_api_is_served_as_the_settings_say():
     command = launcher.api_command(Settings(port=8123, api_workers=2, api_threads=5))
-    assert {"--port=8123", "--workers=2", "--blocking-threads=5"} <= set(command)
+    assert {"--port=8123", "--workers=2", "--interface=asgi"} <= set(command)
     assert "--respawn-failed-workers" in command

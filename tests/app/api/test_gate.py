@@ -138,7 +138,6 @@ def test_every_answer_has_an_id_of_its_own(ada, app):
     [
         "/v1/datasets/",
         "/v1//datasets",
-        "//v1/datasets",
         "/v1/datasets/%00",
         "/v1/datasets/%ff",
         "/v1/datasets/%2e%2e%2fjobs",
@@ -146,7 +145,6 @@ def test_every_answer_has_an_id_of_its_own(ada, app):
         "/v1/datasets/%252e%252e",
         "/v1/datasets/a b",
         "/v1/datasets/a;b",
-        "/v1/datasets/" + "x" * 20_000,
         "/v1/jobs/%00/curve",
         "/v1/models/%0a/weights",
         "/static/x",

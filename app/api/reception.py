@@ -1,0 +1,246 @@
+"""Reception: takes each request whole, before a thread is spent on it.
+
+A WSGI server gives a thread to whoever has sent the first line, and the thread
+then waits for the rest: as many slow senders as there are threads, and nobody
+else is served. Here bodies come in on the event loop, counted, into a spool,
+until a deadline; one that breaks off is refused, however it was announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote_to_bytes
+
+from flask import Flask
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout, Unauthorized
+
+from app.api import bodies
+from app.api.bodies import REFUSAL
+from app.api.login import Login
+from app.config import Settings
+from app.store.database import UNAVAILABLE
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Environ = dict[str, Any]
+
+FREE_BYTES = 1 << 16
+"""So much of a body is received, in memory, of one who has not shown a key yet."""
+
+IDLE_SECONDS = 20
+"""How long nothing may come of a body."""
+
+WHOLE_BYTES = 1 << 20
+"""An answer of up to so many bytes is handed over at once, a longer one in pieces."""
+
+
+class Reception:
+    """An ASGI application that receives requests and has a WSGI application answer them.
+
+    Parameters
+    ----------
+    app : Flask
+    settings : Settings
+    login : Login
+    scratch : Path
+        Where bodies are spooled that are not small.
+    """
+
+    def __init__(self, app: Flask, settings: Settings, login: Login, scratch: Path) -> None:
+        self._app, self._settings, self._login, self._scratch = app, settings, login, scratch
+        self._threads = ThreadPoolExecutor(settings.api_threads, thread_name_prefix="request")
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request, or the life of the process."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(_environ(scope), receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (event := (await receive())["type"]) != "lifespan.shutdown":
+            await send({"type": f"{event}.complete"})
+        self._threads.shutdown()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, environ: Environ, receive: Receive, send: Send) -> None:
+        with tempfile.SpooledTemporaryFile(FREE_BYTES, dir=str(self._scratch)) as spool:
+            if "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH", "0") != "0":
+                try:
+                    await self._receive(environ, receive, spool)
+                except HTTPException as refusal:
+                    environ[REFUSAL] = refusal
+            spool.seek(0)
+            environ["wsgi.input"] = spool
+            loop = asyncio.get_running_loop()
+            answer = Answer(self._app, environ, loop, receive, send)
+            start, body = await loop.run_in_executor(self._threads, answer.work)
+        if start is not None:
+            await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    async def _receive(self, environ: Environ, receive: Receive, spool: IO[bytes]) -> None:
+        """Receive the body of a request that leads somewhere."""
+        endpoint = self._endpoint(environ)
+        if endpoint is None:
+            return
+        limit = bodies.limit(endpoint, self._settings)
+        if environ.get("CONTENT_LENGTH", "").isdecimal():
+            bodies.check_size(int(environ["CONTENT_LENGTH"]), limit)
+        size, is_known = 0, False
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                while True:
+                    async with asyncio.timeout(IDLE_SECONDS):
+                        message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnected(f"the body broke off after {size:,} bytes")
+                    size += len(message.get("body", b""))
+                    bodies.check_size(size, limit)
+                    if size > FREE_BYTES and not is_known:
+                        if not await self._in_thread(self._knows, environ):
+                            return
+                        is_known = True
+                    spool.write(message.get("body", b""))
+                    if not message.get("more_body"):
+                        break
+        except TimeoutError as error:
+            most = (
+                f"all of it within {self._settings.body_seconds:g} s, some every {IDLE_SECONDS} s"
+            )
+            raise RequestTimeout(f"the body comes too slowly: send {most}") from error
+        environ["CONTENT_LENGTH"] = str(size)
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+
+    def _endpoint(self, environ: Environ) -> str | None:
+        """Return where a request leads; whatever leads nowhere is refused without its body."""
+        try:
+            endpoint, _ = self._app.url_map.bind_to_environ(environ).match()
+        except HTTPException:
+            return None
+        return str(endpoint)
+
+    def _knows(self, environ: Environ) -> bool:
+        """Whether the caller shows a key; if not, or if nobody can tell now, the gate says so."""
+        try:
+            self._login.caller(environ.get("HTTP_AUTHORIZATION", ""))
+        except (Unauthorized, *UNAVAILABLE):
+            return False
+        return True
+
+    async def _in_thread(self, act: Callable[[Environ], bool], environ: Environ) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, act, environ)
+
+
+class Answer:
+    """The answer to a request, from a thread to the event loop.
+
+    Parameters
+    ----------
+    app : Flask
+    environ : dict
+    loop : AbstractEventLoop
+    receive, send : callable
+        Of the request.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        environ: Environ,
+        loop: asyncio.AbstractEventLoop,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._app, self._environ = app, environ
+        self._loop, self._receive, self._send = loop, receive, send
+        self._start: Message = {}
+
+    def work(self) -> tuple[Message | None, bytes]:
+        """Return the answer's start and body; of what was sent already, None and nothing."""
+        pieces = self._app(self._environ, self._begin)
+        try:
+            length = dict(self._start["headers"]).get(b"content-length", b"")
+            if self._environ["REQUEST_METHOD"] == "HEAD" or (
+                length.isdigit() and int(length) <= WHOLE_BYTES
+            ):
+                return self._start, b"".join(pieces)
+            self._stream(pieces)
+            return None, b""
+        finally:
+            if hasattr(pieces, "close"):
+                pieces.close()
+
+    def _begin(self, status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[..., None]:
+        """Take what WSGI calls ``start_response``."""
+        self._start = {
+            "type": "http.response.start",
+            "status": int(status[:3]),
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
+            ],
+        }
+        return _write
+
+    def _stream(self, pieces: Iterable[bytes]) -> None:
+        """Send each piece when the one before is on its way, until the caller is gone."""
+        gone = asyncio.run_coroutine_threadsafe(_until_gone(self._receive), self._loop)
+        try:
+            self._hand_over(self._start)
+            for piece in pieces:
+                if gone.done():
+                    break
+                self._hand_over({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            gone.cancel()
+
+    def _hand_over(self, message: Message) -> None:
+        asyncio.run_coroutine_threadsafe(self._deliver(message), self._loop).result()
+
+    async def _deliver(self, message: Message) -> None:
+        await self._send(message)
+
+
+def _write(_data: bytes) -> None:
+    raise NotImplementedError("answers are iterated over")
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _environ(scope: Message) -> Environ:
+    """Return a request in the words of WSGI."""
+    host, port = scope.get("server") or ("localhost", 80)
+    client, client_port = scope.get("client") or ("", 0)
+    environ: Environ = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "SERVER_NAME": str(host),
+        "SERVER_PORT": str(port),
+        "REMOTE_ADDR": str(client),
+        "REMOTE_PORT": str(client_port),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope["headers"]:
+        words = name.decode("latin-1").upper().replace("-", "_")
+        key = words if words in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{words}"
+        text = value.decode("latin-1")
+        environ[key] = f"{environ[key]},{text}" if key in environ else text
+    return environ
