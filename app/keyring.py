@@ -97,16 +97,17 @@ def revoke(settings: Settings, key_id: str) -> int:
 def is_locked(settings: Settings) -> bool:
     """Whether strangers are kept out: nobody else reaches the service, or there are keys.
 
-    While the database does not answer this cannot be told; then the gate lets
-    nobody in, for it does not know a key either.
+    While a server of a database does not answer this cannot be told; then the
+    gate lets nobody in, for it does not know a key either.
     """
     if settings.is_local or settings.api_keys:
         return True
-    try:
-        with _database(settings) as database, database.reading() as session:
-            return keys.exist(session)
-    except UNAVAILABLE:
-        return True
+    with _database(settings) as database:
+        try:
+            with database.reading() as session:
+                return keys.exist(session)
+        except UNAVAILABLE:
+            return not database.is_sqlite
 
 
 @contextmanager
