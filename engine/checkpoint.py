@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -53,21 +54,25 @@ COUNTERS = (
 
 
 def write_tensors(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
-    """Return tensors and text as a safetensors file."""
+    """Return tensors and text as a safetensors file, each copied once."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    parts, start = [], 0
+    start = 0
     for name, tensor in tensors.items():
-        part = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).tobytes()
+        stop = start + tensor.nbytes
         header[name] = {
             "dtype": NAMES[tensor.dtype.newbyteorder("<")],
             "shape": list(tensor.shape),
-            "data_offsets": [start, start + len(part)],
+            "data_offsets": [start, stop],
         }
-        parts.append(part)
-        start += len(part)
+        start = stop
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % ALIGNMENT_BYTES)
-    return b"".join([len(text).to_bytes(LENGTH_BYTES, "little"), text, *parts])
+    file = BytesIO()
+    file.write(len(text).to_bytes(LENGTH_BYTES, "little"))
+    file.write(text)
+    for tensor in tensors.values():
+        file.write(np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).data)
+    return file.getvalue()
 
 
 @contextmanager

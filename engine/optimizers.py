@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -423,7 +424,8 @@ class Lbfgs(Optimizer):
             return
         for name, newest in (("steps", s), ("changes", y)):
             rows = self.moments[name]
-            rows[:-1] = rows[1:]
+            for row, newer in pairwise(rows):
+                row[:] = newer
             rows[-1] = newest
         kept = self.moments["kept"]
         kept[0] = min(kept[0] + 1, len(self.moments["steps"]))

@@ -307,7 +307,6 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 
 def _tensor_values(column: pa.ChunkedArray) -> NDArray[Any]:
-    chunk = column.combine_chunks()
-    if isinstance(chunk, pa.ChunkedArray):
-        chunk = chunk.chunk(0)
-    return np.asarray(chunk.to_numpy_ndarray())
+    """Return the numbers where they are, which is in the mapped file, if they lie in one piece."""
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return np.asarray(whole.to_numpy_ndarray())

@@ -24,6 +24,9 @@ LARGEST = 1e100
 SMALLEST = 1e-50
 """Larger numbers count as `LARGEST` and smaller spreads as `SMALLEST`: nothing overflows."""
 
+BLOCK_BYTES = 2**20
+"""Rows are scaled in blocks of about this size: what is worked out on the way stays small."""
+
 
 def input_shape(inputs: Sequence[InputColumn], *, coded: bool) -> Shape:
     """Return the shape of what a network sees of one row.
@@ -118,8 +121,12 @@ class FeatureEncoder:
             if self.coded and _is_coded(wanted):
                 x[:, start] = column.values
             else:
-                values = (_numbers(column) - self.center[start:stop]) * self.scale[start:stop]
-                x[:, start:stop] = values / np.sqrt(1 + (values / CLIP) ** 2)
+                rows = max(1, BLOCK_BYTES // (8 * (stop - start)))
+                for first in range(0, table.rows, rows):
+                    block = slice(first, first + rows)
+                    values = _numbers(column, block) - self.center[start:stop]
+                    values *= self.scale[start:stop]
+                    x[block, start:stop] = values / np.sqrt(1 + (values / CLIP) ** 2)
             start = stop
         return x
 
@@ -150,30 +157,51 @@ class FeatureEncoder:
         return {name: d[:, 0] if d.shape[1:] == (1,) else d for name, d in gradients.items()}
 
 
-def _numbers(column: Column) -> NDArray[np.float64]:
-    """Return a column as float64 of shape (rows, width), before scaling."""
-    rows = len(column.values)
+def _numbers(column: Column, rows: slice = slice(None)) -> NDArray[np.float64]:
+    """Return rows of a column as new float64 of shape (rows, width), before scaling."""
+    values = column.values[rows]
     if column.type != "category":
-        values = np.asarray(column.values, dtype=np.float64).reshape(rows, -1)
-        return np.clip(values, -LARGEST, LARGEST)
+        flat = values.reshape(len(values), -1)
+        return np.clip(flat, -LARGEST, LARGEST, dtype=np.float64)
     if len(column.levels) <= 2:
-        return (2.0 * column.values - 1.0).reshape(rows, 1)
-    one_hot: NDArray[np.bool_] = column.values[:, None] == np.arange(len(column.levels))
+        return (2.0 * values - 1.0).reshape(len(values), 1)
+    one_hot: NDArray[np.bool_] = values[:, None] == np.arange(len(column.levels))
     return one_hot.astype(np.float64)
 
 
 def _fit_scale(column: Column, *, coded: bool) -> tuple[Vector, Vector]:
     """Return the center and the factor for each number of a column; factor 0 where constant."""
-    if coded and _is_coded(InputColumn.of(column)):
-        return np.zeros(1), np.ones(1)
+    if _is_coded(InputColumn.of(column)):
+        return (np.zeros(1), np.ones(1)) if coded else _fit_one_hot(column)
     values = _numbers(column)
     if column.type == "tensor":
         # Rounding gives equal numbers a deviation above 0; their span is 0 exactly.
-        factor = _factor(values.std(), np.ptp(values))
-        return np.full(values.shape[1], values.mean()), np.full(values.shape[1], factor)
+        mean, span, width = values.mean(), np.ptp(values), values.shape[1]
+        factor = _factor(_deviation(values, mean), span)
+        return np.full(width, mean), np.full(width, factor)
+    return _robust(values)
+
+
+def _fit_one_hot(column: Column) -> tuple[Vector, Vector]:
+    """Return the center and the factor for each level: a level at a time, as there may be many."""
+    levels = range(len(column.levels))
+    fitted = [_robust((column.values == level)[:, None].astype(np.float64)) for level in levels]
+    center, scale = (np.concatenate(parts) for parts in zip(*fitted, strict=True))
+    return center, scale
+
+
+def _robust(values: NDArray[np.float64]) -> tuple[Vector, Vector]:
+    """Return the median and ``1 / spread`` down the columns, the spread that of the quartiles."""
     low, median, high = np.percentile(values, [25, 50, 75], axis=0)
     span = np.ptp(values, axis=0)
     return median, _factor(np.where(high > low, high - low, span / 2), span)
+
+
+def _deviation(values: NDArray[np.float64], mean: np.floating[Any]) -> np.floating[Any]:
+    """Return ``values.std()``, leaving the squared differences in their place, not beside them."""
+    np.subtract(values, mean, out=values)
+    np.multiply(values, values, out=values)
+    return np.sqrt(values.mean())
 
 
 def _factor(spread: Vector | np.floating[Any], span: Vector | np.floating[Any]) -> Vector:
