@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     job_seconds: float = Field(default=604_800, gt=0, le=31_536_000)
     """How long one job may train, all attempts together."""
     job_memory_bytes: int = Field(default=4096 * MIB, ge=64 * MIB)
-    """How much memory one job may take; more is refused, or ends it as `out_of_memory`."""
+    """The memory one job may take beside an idle worker's; more is refused, or `out_of_memory`."""
     blas_threads: int = Field(default=1, ge=1, le=1024)
     """Threads of one matrix product; another number changes the last bits of what is trained."""
     worker_concurrency: int = Field(default=1, ge=1, le=256)
@@ -191,8 +191,8 @@ def unknown_variables() -> list[str]:
 def child_environment(**changes: str) -> dict[str, str]:
     """Return the environment for a process of the service, with other settings where given.
 
-    A BLAS that starts a thread per core in every process gets in its own way;
-    the number of processes is what an operator scales.
+    Arrow uses the system's allocator: its own takes 1 GiB at the first read,
+    touched or not, which `Settings.job_memory_bytes` would count.
     """
     changed = {f"CHAINRULE_{name.upper()}": value for name, value in changes.items()}
-    return {**os.environ, **changed}  # noqa: TID251 - here is where
+    return {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", **changed}  # noqa: TID251 - here is where

@@ -17,6 +17,6 @@ It knows no HTTP, no database and no job. Read it in this order:
     a model, with stops on the way.
 11. `engine.gradcheck`: is the gradient right? `engine.inspection`: what goes on inside.
 
-`engine.resolution` decides what a spec leaves open, and `engine.errors` is
-every refusal on one page.
+`engine.resolution` decides what a spec leaves open, `engine.footprint` says how much
+memory it would take, and `engine.errors` is every refusal on one page.
 """

@@ -68,6 +68,10 @@ def write_tensors(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, st
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % ALIGNMENT_BYTES)
     file = BytesIO()
+    # All of it at once: a buffer that grows leaves holes where it was.
+    file.seek(LENGTH_BYTES + len(text) + start - 1)
+    file.write(b"\0")
+    file.seek(0)
     file.write(len(text).to_bytes(LENGTH_BYTES, "little"))
     file.write(text)
     for tensor in tensors.values():

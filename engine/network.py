@@ -93,8 +93,11 @@ class Architecture:
 
     def parameter_count(self) -> int:
         """Count the weights and biases, without making them."""
-        shapes = (layer.parameter_shapes for _, layer in _walk(self.layers()))
-        return sum(math.prod(shape) for by_name in shapes for shape in by_name.values())
+        return _Cutter(_walk(self.layers()), "parameter_shapes").size
+
+    def statistic_count(self) -> int:
+        """Count what is remembered without a gradient."""
+        return _Cutter(_walk(self.layers()), "statistic_shapes").size
 
     def build(
         self, dtype: DTypeLike, numbers: Tensor | None = None, gradient: Tensor | None = None

@@ -449,3 +449,12 @@ def build_optimizer(
 ) -> Optimizer:
     """Return the optimizer of a spec for these vectors."""
     return _OPTIMIZERS[type(settings)](settings, parameters, gradient, decayed)
+
+
+def remembered(settings: spec.Optimizer) -> int:
+    """Return how many vectors as long as the parameters the optimizer keeps."""
+    if isinstance(settings, spec.Lbfgs):
+        return 2 * settings.history
+    if isinstance(settings, spec.Sgd):
+        return int(settings.momentum > 0)
+    return len(_OPTIMIZERS[type(settings)].remembers)

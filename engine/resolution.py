@@ -66,7 +66,7 @@ def resolve(
     loss = _loss(asked, task, targets)
     network = AUTO_NETWORK if asked.network == "auto" else asked.network
     _check_weights(asked, profile, targets, task)
-    _check_budget(network, features, _outputs(task, loss, targets), parameter_budget)
+    _check_budget(network, features, outputs_of(task, loss, targets), parameter_budget)
     decided = {
         "features": [column.name for column in features],
         "task": task,
@@ -186,7 +186,8 @@ def _loss(asked: TrainingSpec, task: Task, targets: Sequence[ColumnProfile]) -> 
     return loss
 
 
-def _outputs(task: Task, loss: spec.Loss, targets: Sequence[ColumnProfile]) -> int:
+def outputs_of(task: Task, loss: spec.Loss, targets: Sequence[ColumnProfile]) -> int:
+    """Return how many outputs the network has."""
     if task == "regression":
         return len(targets)
     return 1 if isinstance(loss, spec.BinaryCrossEntropy) else targets[0].distinct or 1
@@ -274,15 +275,20 @@ def _words(column: ColumnProfile) -> str:
 def _check_budget(
     network: NetworkSpec, features: Sequence[ColumnProfile], outputs: int, budget: int
 ) -> None:
-    columns = [_input(column) for column in features]
-    coded = uses_embedding(network)
-    levels = coded_levels(columns) if coded else {}
-    inputs = Inputs(input_shape(columns, coded=coded), levels)
+    inputs = inputs_of(network, features)
     count = Architecture(network, inputs, outputs, "identity").parameter_count()
     if count > budget:
         shape = f"{inputs.units} inputs, {outputs} outputs"
         advice = f"the budget is {budget:,}; use fewer or smaller layers"
         raise SpecError("/network", f"{count:,} weights and biases ({shape}); {advice}")
+
+
+def inputs_of(network: NetworkSpec, features: Sequence[ColumnProfile]) -> Inputs:
+    """Return what the network is fed."""
+    columns = [_input(column) for column in features]
+    coded = uses_embedding(network)
+    levels = coded_levels(columns) if coded else {}
+    return Inputs(input_shape(columns, coded=coded), levels)
 
 
 def _input(column: ColumnProfile) -> InputColumn:

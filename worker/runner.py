@@ -139,27 +139,36 @@ class Attempt:
         One of `UNAVAILABLE`
             The database does not answer, and the process is asked to end.
         """
+        failure = None
         try:
             self._train()
         except (LostClaimError, *UNAVAILABLE):
             raise
-        except DivergedError as error:
-            self._fail("diverged", f"{error}; {DIVERGED_ADVICE}")
-        except (CheckpointError, CorruptArtifactError) as error:
-            self._fail("checkpoint_damaged", f"{error}; {CHECKPOINT_ADVICE}")
-        except EngineError as error:
-            self._fail("invalid_data", str(error))
-        except FileNotFoundError:
-            self._fail("dataset_lost", f"the dataset's file is gone; {DATASET_ADVICE}")
-        except MemoryError:
-            limit = f"it would take more than {self._settings.job_memory_bytes:,} bytes of memory"
-            self._fail("out_of_memory", f"{limit}; {MEMORY_ADVICE}")
-        except OutOfTimeError:
-            limit = f"a job may train for {self._settings.job_seconds:g} seconds"
-            self._fail("out_of_time", f"{limit}; {TIME_ADVICE}; the curve up to there is kept")
-        except Exception:
-            log.exception("job failed")
-            self._fail("internal", "the worker failed; its log says more under the job id")
+        except Exception as error:  # noqa: BLE001 - `_failure` logs what it does not know
+            failure = self._failure(error)
+        # By now the error is gone, and with it the training's memory, which its frames had held.
+        if failure is not None:
+            self._fail(*failure)
+
+    def _failure(self, error: Exception) -> tuple[str, str]:
+        """Return the code of what went wrong, and what to say of it."""
+        match error:
+            case DivergedError():
+                return "diverged", f"{error}; {DIVERGED_ADVICE}"
+            case CheckpointError() | CorruptArtifactError():
+                return "checkpoint_damaged", f"{error}; {CHECKPOINT_ADVICE}"
+            case EngineError():
+                return "invalid_data", str(error)
+            case FileNotFoundError():
+                return "dataset_lost", f"the dataset's file is gone; {DATASET_ADVICE}"
+            case MemoryError():
+                limit = f"more than {self._settings.job_memory_bytes:,} bytes of memory"
+                return "out_of_memory", f"it would take {limit}; {MEMORY_ADVICE}"
+            case OutOfTimeError():
+                limit = f"a job may train for {self._settings.job_seconds:g} seconds"
+                return "out_of_time", f"{limit}; {TIME_ADVICE}; the curve up to there is kept"
+        log.error("job failed", exc_info=error)
+        return "internal", "the worker failed; its log says more under the job id"
 
     def _fail(self, code: str, detail: str) -> None:
         """End the job, with the curve up to there."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import signal
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from celery import signals
@@ -15,6 +12,7 @@ from app.dispatch import TRAIN
 from app.store.blobs import Storage
 from app.store.database import Database
 from worker.celery_app import PUT_BACK, app, settings
+from worker.memory import limit_memory
 from worker.runner import Runner
 
 _runners: list[Runner] = []
@@ -32,19 +30,6 @@ def _begin(**_options: Any) -> None:
     database = Database(settings.resolved_database_url)
     storage = Storage(settings.resolved_storage_url)
     _runners[:] = [Runner(settings, database, storage, stopping=lambda: bool(_asked))]
-
-
-def limit_memory(more_bytes: int) -> None:
-    """Have an allocation fail that takes the process so much beyond what it has now.
-
-    A MemoryError can be caught and the job be told; the kernel's OOM killer
-    takes whom it likes. Where there is no such limit, nothing is set.
-    """
-    with suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + more_bytes
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 @app.task(name=TRAIN)  # type: ignore[untyped-decorator]  # Celery ships no types

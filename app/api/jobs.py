@@ -19,6 +19,7 @@ from app.store import datasets, jobs
 from app.store.lifecycle import TERMINAL
 from app.store.tables import Dataset, Job
 from engine.data.profiling import ColumnProfile
+from engine.footprint import check_memory
 from engine.resolution import resolve
 from engine.spec import TrainingSpec, ValidationDataset
 from engine.training import StopReason
@@ -55,6 +56,13 @@ def _submit(session: Session, body: schemas.JobRequest) -> Job:
         dataset.rows,
         services().settings.parameter_budget,
         _profile(validation) if validation is not None else (),
+    )
+    check_memory(
+        spec,
+        _profile(dataset),
+        dataset.rows,
+        services().settings.job_memory_bytes,
+        validation.rows if validation is not None else 0,
     )
     return jobs.submit(
         session,

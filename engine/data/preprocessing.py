@@ -162,7 +162,8 @@ def _numbers(column: Column, rows: slice = slice(None)) -> NDArray[np.float64]:
     values = column.values[rows]
     if column.type != "category":
         flat = values.reshape(len(values), -1)
-        return np.clip(flat, -LARGEST, LARGEST, dtype=np.float64)
+        clipped: NDArray[np.float64] = np.clip(flat, -LARGEST, LARGEST, dtype=np.float64)
+        return clipped
     if len(column.levels) <= 2:
         return (2.0 * values - 1.0).reshape(len(values), 1)
     one_hot: NDArray[np.bool_] = values[:, None] == np.arange(len(column.levels))
@@ -197,11 +198,11 @@ def _robust(values: NDArray[np.float64]) -> tuple[Vector, Vector]:
     return median, _factor(np.where(high > low, high - low, span / 2), span)
 
 
-def _deviation(values: NDArray[np.float64], mean: np.floating[Any]) -> np.floating[Any]:
+def _deviation(values: NDArray[np.float64], mean: np.floating[Any]) -> np.float64:
     """Return ``values.std()``, leaving the squared differences in their place, not beside them."""
     np.subtract(values, mean, out=values)
     np.multiply(values, values, out=values)
-    return np.sqrt(values.mean())
+    return np.float64(np.sqrt(values.mean()))
 
 
 def _factor(spread: Vector | np.floating[Any], span: Vector | np.floating[Any]) -> Vector:

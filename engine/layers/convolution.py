@@ -166,7 +166,8 @@ class Conv2d(Layer):
         """Return, for every row of the output, all its patches, one a column."""
         height = strips.shape[1]
         rows = strips.reshape(-1, strips.shape[2])
-        windows = sliding_window_view(rows, self.settings.kernel * height, axis=0, writeable=True)
+        size = self.settings.kernel * height
+        windows = sliding_window_view(rows, size, axis=0, subok=True, writeable=True)
         return windows[:: self.settings.stride * height].swapaxes(1, 2)
 
     def _packed(self, weight: Matrix, matrix: Matrix) -> list[tuple[Tensor, Tensor]]:

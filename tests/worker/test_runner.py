@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 
+import numpy as np
 import psycopg
 import pytest
 from sqlalchemy import make_url, update
@@ -454,6 +456,29 @@ def test_a_network_that_does_not_fit_into_memory_fails_the_job_alone(
     runner.run()
     assert_failed(database, job, "out_of_memory", "smaller network")
     runs_on()
+
+
+def test_the_memory_of_a_training_is_given_back_before_its_failure_is_written(
+    database, iris, runner, monkeypatch
+):
+    held, gone = [], []
+
+    def run_out(*_arguments):
+        vectors = np.ones(1000)
+        held.append(weakref.ref(vectors))
+        raise MemoryError
+
+    def fail(*arguments):
+        gone.append(held[0]() is None)
+        write(*arguments)
+
+    write = jobs.fail
+    monkeypatch.setattr(runner_module, "fit", run_out)
+    monkeypatch.setattr(jobs, "fail", fail)
+    job = queue(database, iris)
+    runner.run()
+    assert_failed(database, job, "out_of_memory")
+    assert gone == [True]
 
 
 def test_an_error_that_nobody_thought_of_fails_the_job_and_is_in_the_log_alone(

@@ -326,6 +326,35 @@ def test_the_budget_is_the_operators(make_app, ada):
     assert reason.startswith("75 weights and biases (4 inputs, 3 outputs); the budget is 67;")
 
 
+def test_a_training_over_the_memory_limit_is_refused_with_what_it_takes_and_the_limit(
+    make_app, ada
+):
+    limit = 64 * 2**20
+    caller = Caller(make_app(job_memory_bytes=limit), ada.key)
+    dataset = caller.dataset()
+    assert caller.job(dataset)
+    wide = {"dataset": dataset, "target": "species", "network": dense(2000, 2000)}
+    reason = refusal(caller.post("/v1/jobs", json=wide), "/network")
+    found = re.fullmatch(
+        r"about ([\d,]+) bytes of memory, ([\d,]+) of them here; "
+        r"the limit is 67,108,864; use fewer or smaller layers",
+        reason,
+    )
+    needed, here = (int(number.replace(",", "")) for number in found.groups())
+    assert needed > limit
+    assert needed > here > 4 * 2000**2 * 3
+    assert len(caller.get("/v1/jobs").json["data"]) == 1
+
+
+def test_the_rows_of_the_dataset_to_validate_on_are_held_against_the_memory_limit(make_app, ada):
+    caller = Caller(make_app(job_memory_bytes=64 * 2**20), ada.key)
+    names = b"sepal_length,sepal_width,petal_length,petal_width,species\n"
+    rows = b"1,2,3,4,setosa\n1,2,3,4,virginica\n" * 150_000
+    many = caller.dataset(names + rows)
+    body = {"dataset": caller.dataset(), "target": "species", "validation": {"dataset": many}}
+    assert "of them here" in refusal(caller.post("/v1/jobs", json=body), "/dataset")
+
+
 def test_the_number_of_layers_is_bounded(submit):
     layers = [{"type": "dense", "units": 1}] * 201
     reason = refusal(submit(network={"layers": layers}), "/network/layers")

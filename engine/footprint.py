@@ -1,0 +1,468 @@
+"""Footprint: how much memory a training takes at its peak, told before it begins.
+
+What a step takes is asked of the layers themselves: they are bound as for a
+training, to a workspace that counts and hands out no memory. The rest is the
+sum of what is held at once, moment by moment: the table, the rows as the
+network sees them, the vectors as long as the parameters, and what is worked
+out on the way. It is an upper bound, with little to spare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from engine import spec
+from engine.arrays import ALIGNMENT_BYTES, Shape
+from engine.data.batches import BLOCK_BYTES
+from engine.data.profiling import ColumnProfile
+from engine.errors import SpecError
+from engine.losses import bind_loss
+from engine.network import Architecture
+from engine.optimizers import remembered, shrinks
+from engine.resolution import inputs_of, outputs_of
+from engine.spec import ResolvedSpec, ValidationFolds, ValidationPart
+from engine.stack import stacks
+from engine.training import ROWS_AT_ONCE, architecture_of, batch_rows
+from engine.wires import Wire, Workspace
+
+OVERHEAD_BYTES = 32 * 2**20
+"""What every training takes beside its numbers: stacks of threads, objects, writing to a database,
+and what the allocator holds back."""
+
+CELL_BYTES = 8
+"""Of a number in a column, and at most of one in a tensor."""
+
+CODE_BYTES = 4
+"""Of a category in a column."""
+
+LABELLING_BYTES = 96
+"""Of a row while classes become labels, and rows are drawn: lists of objects, and vectors."""
+
+FITTING_CELLS = 3
+"""How many times the column, or the targets, that is being fitted is there meanwhile."""
+
+MEASURING_BYTES = 120
+"""Of a row while its prediction is measured, beside the predictions."""
+
+MEASURING_CELLS = 6
+"""How many times predicted numbers are there, as float64, while they are measured."""
+
+FREE_WIRES, FREE_LOGITS = 2, 4
+"""How many arrays of the widest layer's size, and of the outputs', a step makes and throws away."""
+
+ORTHOGONAL_BYTES = 48
+"""Of a weight while orthogonal ones are drawn, in float64."""
+
+LARGEST_BATCH = 4096
+"""Layers are bound to no more: beyond it what they take grows evenly."""
+
+ENDLESS_BYTES = 2**50
+"""No more is counted: no machine has it."""
+
+ADVICE = {
+    "/dataset": "use fewer rows or features",
+    "/network": "use fewer or smaller layers",
+    "/optimizer": "use an optimizer that remembers less, or a smaller network",
+    "/training/batch_size": "use smaller batches, smaller layers or fewer rows",
+    "/validation/folds": "use fewer folds, or a `fraction`",
+}
+"""What would do, by the place in the spec that asks for the most."""
+
+Parts = Counter[str]
+"""Bytes by the place in the spec that asks for them."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a training takes at its peak.
+
+    Parameters
+    ----------
+    parts : Parts
+        Without `OVERHEAD_BYTES`.
+    """
+
+    parts: Parts
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return OVERHEAD_BYTES + self.parts.total()
+
+    @property
+    def place(self) -> str:
+        """Where in the spec the largest part is asked for."""
+        return max(self.parts, key=self.parts.__getitem__)
+
+
+def footprint(
+    settings: ResolvedSpec,
+    columns: Sequence[ColumnProfile],
+    rows: int,
+    validation_rows: int = 0,
+) -> Footprint:
+    """Estimate the peak memory of a training, beyond what the process has before it.
+
+    Parameters
+    ----------
+    settings : ResolvedSpec
+    columns : sequence of ColumnProfile
+        Of the dataset.
+    rows : int
+        Of the dataset.
+    validation_rows : int
+        Of the dataset to validate on, where the spec names one.
+    """
+    moments = _Training(settings, columns, rows, validation_rows).moments()
+    return max(map(Footprint, moments), key=lambda moment: moment.bytes)
+
+
+def check_memory(
+    settings: ResolvedSpec,
+    columns: Sequence[ColumnProfile],
+    rows: int,
+    limit_bytes: int,
+    validation_rows: int = 0,
+) -> None:
+    """Refuse a training that would take more memory than ``limit_bytes``.
+
+    Raises
+    ------
+    SpecError
+        The path is that of the largest part.
+    """
+    found = footprint(settings, columns, rows, validation_rows)
+    if found.bytes > limit_bytes:
+        place = found.place
+        needed = f"about {found.bytes:,} bytes of memory, {found.parts[place]:,} of them here"
+        raise SpecError(place, f"{needed}; the limit is {limit_bytes:,}; {ADVICE[place]}")
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training, moment by moment."""
+
+    settings: ResolvedSpec
+    columns: Sequence[ColumnProfile]
+    rows: int
+    validation_rows: int
+
+    def moments(self) -> Iterator[Parts]:
+        """Yield what is held at each moment that can be the one of the peak."""
+        saved = self._of_all(self._kept())
+        table = self._table()
+        data = self._of_all(Parts({"/dataset": self._data_bytes}))
+        states = self._of_all(self._state())
+        yield table + saved + saved  # read in pieces, and put together
+        yield table + saved + self._fitting()
+        yield table + saved + data + self._encoding()
+        yield table + saved + data + states + self._drawing()
+        training = data + states + self._of_all(self._loop()) + self._stacked()
+        yield training + saved
+        yield training + self._of_all(self._step())
+        yield training + self._of_all(Parts({"/dataset": self._measuring_bytes}))
+        yield training + self._model()
+
+    def _of_all(self, parts: Parts) -> Parts:
+        """Return what is there for one network, for all: that of the folds is asked for by them."""
+        return parts + Parts({"/validation/folds": self._folds * parts.total()})
+
+    @cached_property
+    def _folds(self) -> int:
+        validation = self.settings.validation
+        return validation.folds if isinstance(validation, ValidationFolds) else 0
+
+    @cached_property
+    def _profile(self) -> dict[str, ColumnProfile]:
+        return {column.name: column for column in self.columns}
+
+    @cached_property
+    def _itemsize(self) -> int:
+        return np.dtype(self.settings.precision).itemsize
+
+    @cached_property
+    def _classifies(self) -> bool:
+        return self.settings.task == "classification"
+
+    @cached_property
+    def _architecture(self) -> Architecture:
+        s = self.settings
+        features = [self._profile[name] for name in s.features]
+        targets = [self._profile[name] for name in s.targets]
+        outputs = outputs_of(s.task, s.loss, targets)
+        return architecture_of(s, inputs_of(s.network, features), outputs)
+
+    @cached_property
+    def _parameters(self) -> int:
+        return self._architecture.parameter_count()
+
+    @cached_property
+    def _numbers(self) -> int:
+        return self._parameters + self._architecture.statistic_count()
+
+    @cached_property
+    def _measured_rows(self) -> int:
+        """How many rows are measured on."""
+        validation = self.settings.validation
+        if self._folds:
+            return -(-self.rows // self._folds)
+        if not isinstance(validation, ValidationPart):
+            return self.validation_rows
+        if validation.fraction == 0:
+            return 0
+        classes = self._classes if self._classifies else 1
+        return min(max(round(self.rows * validation.fraction), 1), max(self.rows - classes, 0))
+
+    @cached_property
+    def _training_rows(self) -> int:
+        """How many rows are trained on, at most."""
+        is_part = isinstance(self.settings.validation, ValidationPart)
+        return self.rows - self._measured_rows if is_part else self.rows
+
+    @cached_property
+    def _classes(self) -> int:
+        return self._profile[self.settings.targets[0]].distinct or 1
+
+    def _table(self) -> Parts:
+        """Return what is read; tensors stay in the file, which is mapped."""
+        named = [self._profile[name] for name in self.settings.columns]
+        row = sum(_cell_bytes(column) for column in named if not column.shape)
+        return Parts({"/dataset": row * self._all_rows})
+
+    def _copies(self) -> Parts:
+        """Return what rows that count, and those on each side of a split, take by themselves."""
+        s = self.settings
+        copies = (s.sample_weight is not None) + (self._folds > 0)
+        copies += isinstance(s.validation, ValidationPart) and s.validation.fraction > 0
+        row = sum(_cell_bytes(self._profile[name]) for name in s.columns)
+        return Parts({"/dataset": copies * row * self._all_rows})
+
+    @cached_property
+    def _all_rows(self) -> int:
+        return self.rows + self.validation_rows
+
+    @cached_property
+    def _data_bytes(self) -> int:
+        """Of the rows as a network sees them."""
+        s = self.settings
+        row = self._itemsize * (self._architecture.inputs.units + 1)
+        row += CELL_BYTES if self._classifies else self._itemsize * len(s.targets)
+        if s.sample_weight is not None or s.class_weights is not None:
+            row += self._itemsize
+        return row * self._all_rows
+
+    def _fitting(self) -> Parts:
+        """Return what is there while a column is fitted: for a fold, the rows of all before it."""
+        features = [self._profile[name] for name in self.settings.features]
+        widest = max(_fitting_bytes(column) for column in features)
+        parts = Parts({"/dataset": self.rows * max(widest, LABELLING_BYTES)})
+        if self._folds:
+            parts += self._of_all(Parts({"/dataset": self._data_bytes}))
+        return parts + self._copies()
+
+    def _encoding(self) -> Parts:
+        """Return what is there while rows become those that the network sees, beside these."""
+        s = self.settings
+        features = [self._profile[name] for name in s.features]
+        checked = max(math.prod(column.shape or ()) for column in features)
+        targets = 0 if self._classifies else FITTING_CELLS * CELL_BYTES * len(s.targets)
+        on_the_way = self._all_rows * max(checked, targets, LABELLING_BYTES)
+        return Parts({"/dataset": on_the_way}) + self._copies()
+
+    def _state(self) -> Parts:
+        """Return what one network and its optimizer keep."""
+        parts = self._kept()
+        parts["/network"] += self._itemsize * self._parameters * (1 + shrinks(self._optimizer))
+        return parts
+
+    def _kept(self) -> Parts:
+        """Return what is saved of one network and its optimizer."""
+        copies = 3 if self.settings.training.average_decay is not None else 2
+        slots = remembered(self._optimizer)
+        return Parts(
+            {
+                "/network": self._itemsize * self._numbers * copies,
+                "/optimizer": self._itemsize * self._parameters * slots,
+            }
+        )
+
+    @property
+    def _optimizer(self) -> spec.Optimizer:
+        return self.settings.optimizer
+
+    def _drawing(self) -> Parts:
+        """Return what is made while the first weights of one layer are drawn."""
+        each = FITTING_CELLS * self._itemsize
+        if any(_is_orthogonal(layer) for layer in _each(self.settings.network.layers)):
+            each = ORTHOGONAL_BYTES
+        return Parts({"/network": each * self._parameters})
+
+    def _loop(self) -> Parts:
+        """Return what the loop over one network keeps from step to step."""
+        rows, batch = self._training_rows, batch_rows(self.settings, self._training_rows)
+        measured = self._measured_rows
+        passes = self._pass_bytes(batch) + self._pass_bytes(rows % batch)
+        measuring = self._pass_bytes(min(measured, ROWS_AT_ONCE), learns=False)
+        measuring += self._pass_bytes(measured % ROWS_AT_ONCE, learns=False)
+        return Parts(
+            {
+                "/training/batch_size": passes + self._batches_bytes,
+                "/network": measuring,
+                "/dataset": CELL_BYTES * rows,  # the order of an epoch
+            }
+        )
+
+    @cached_property
+    def _batches_bytes(self) -> int:
+        """Of a block of batches, with its targets and those of the one before."""
+        outputs = self._architecture.outputs
+        row = self._itemsize * (self._architecture.inputs.units + 1 + outputs)
+        batch = batch_rows(self.settings, self._training_rows)
+        block = min(max(batch, BLOCK_BYTES // row), self._training_rows)
+        return block * (row + CELL_BYTES + 2 * outputs * (self._itemsize + 1))
+
+    def _pass_bytes(self, batch: int, *, learns: bool = True) -> int:
+        """Return what the network and its loss take when bound to so many rows."""
+        if batch <= LARGEST_BATCH:
+            return self._count(batch, learns=learns).bytes if batch else 0
+        some, twice = (self._count(n * LARGEST_BATCH, learns=learns).bytes for n in (1, 2))
+        return some + max(twice - some, 0) * (batch - LARGEST_BATCH) // LARGEST_BATCH
+
+    def _count(self, batch: int, *, learns: bool) -> _Count:
+        rng = np.random.default_rng(0) if learns else None
+        shares = learns and not self.settings.training.watch
+        count = _Count(self.settings.precision, batch, rng=rng, learns=learns, shares=shares)
+        hollow = (_hollow((size,), count.dtype) for size in (self._numbers, self._parameters))
+        network = self._architecture.build(count.dtype, *hollow)
+        try:
+            bound = network.bind(count)
+            bind_loss(self.settings.loss, self.settings.task, bound.logits, count)
+        except MemoryError:
+            return count
+        return count
+
+    def _step(self) -> Parts:
+        """Return what a step makes and throws away."""
+        batch, size = batch_rows(self.settings, self._training_rows), self._itemsize
+        some = min(batch, LARGEST_BATCH)
+        wires = FREE_WIRES * self._count(some, learns=True).widest * batch
+        logits = FREE_LOGITS * size * self._architecture.outputs * batch
+        vectors = 0
+        if isinstance(self._optimizer, spec.Lbfgs):
+            vectors += 7
+        if shrinks(self._optimizer) or self.settings.training.average_decay is not None:
+            vectors += 3
+        return Parts(
+            {"/training/batch_size": wires + logits, "/optimizer": vectors * size * self._numbers}
+        )
+
+    @cached_property
+    def _measuring_bytes(self) -> int:
+        """Of the predictions, while they are measured."""
+        answers = self._architecture.answers
+        row = 3 * self._itemsize * answers + MEASURING_BYTES
+        if not self._classifies:
+            row += MEASURING_CELLS * CELL_BYTES * answers
+        return row * self._measured_rows
+
+    def _model(self) -> Parts:
+        """Return what the model takes, and its bytes."""
+        return Parts({"/network": 5 * self._itemsize * self._numbers})
+
+    def _stacked(self) -> Parts:
+        """Return what the folds' networks take once more when they are trained as a stack."""
+        if not stacks(self.settings, self._architecture, self._folds, self._training_rows):
+            return Parts()
+        each = self._state().total() + self._itemsize * self._parameters + self._batches_bytes
+        return Parts({"/validation/folds": self._folds * each})
+
+
+def _cell_bytes(column: ColumnProfile) -> int:
+    """Return what a row takes in a column."""
+    if column.type == "category":
+        return CODE_BYTES
+    if column.type == "text":
+        longest = max((len(str(value)) for value, _ in column.top or ()), default=0)
+        return CELL_BYTES + 64 + 4 * longest
+    return CELL_BYTES * math.prod(column.shape or ())
+
+
+def _fitting_bytes(column: ColumnProfile) -> int:
+    """Return what a row takes while its column is fitted; a tensor is worked on in place."""
+    if column.shape:
+        return (CELL_BYTES + 1) * math.prod(column.shape)
+    return FITTING_CELLS * CELL_BYTES
+
+
+def _each(layers: Sequence[spec.Layer]) -> Iterator[spec.Layer]:
+    """Yield every layer, also those within a block."""
+    for layer in layers:
+        yield layer
+        if isinstance(layer, spec.ResidualLayer):
+            yield from _each(layer.layers)
+
+
+def _is_orthogonal(layer: spec.Layer) -> bool:
+    return getattr(layer, "initializer", None) == "orthogonal"
+
+
+class _Hollow(np.ndarray[Any, Any]):
+    """An array of any shape, all of whose numbers are one.
+
+    Writing to it does nothing, and a walk over it ends after one step, however
+    large it would be.
+    """
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Do nothing."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the first item."""
+        return iter([self[0]])
+
+
+def _hollow(shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+    return as_strided(np.zeros(1, dtype), shape, [0] * len(shape)).view(_Hollow)
+
+
+class _Count(Workspace):
+    """A workspace that counts what it is asked for, and hands out what takes no memory.
+
+    Attributes
+    ----------
+    bytes : int
+        Asked for so far.
+    widest : int
+        Bytes of an example in the widest wire.
+    """
+
+    bytes = 0
+    widest = 0
+
+    def _take(self, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+        self.bytes += math.prod(shape) * dtype.itemsize + ALIGNMENT_BYTES
+        if self.bytes > ENDLESS_BYTES:
+            raise MemoryError
+        return _hollow(shape, dtype)
+
+    def array(self, *shape: int) -> NDArray[Any]:
+        """Count an array of numbers."""
+        return self._take(shape, self.dtype)
+
+    def mask(self, *shape: int) -> NDArray[np.bool_]:
+        """Count an array of truth values."""
+        return self._take(shape, np.dtype(np.bool_))
+
+    def wire(self, units: int, *, learns: bool = True, moves: bool = False) -> Wire:
+        """Count a wire."""
+        self.widest = max(self.widest, (units + 1) * self.dtype.itemsize)
+        return super().wire(units, learns=learns, moves=moves)
