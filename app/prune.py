@@ -76,7 +76,6 @@ def sweep(
     jobs = [] if older_than is None else [(now() - older_than)]
     kinds = [retention.ended_jobs(before, with_models=models) for before in jobs]
     kinds += [
-        retention.spent_checkpoints(),
         retention.expired_keys(settings.idempotency_hours),
         retention.orphaned_artifacts(hour_ago),
     ]

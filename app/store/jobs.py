@@ -225,7 +225,7 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
 
 
 def remove(session: Session, owner: str, job_id: str) -> None:
-    """Delete a job with its curve and checkpoint; its model stays.
+    """Delete a job that has ended, with its curve; its model stays.
 
     Raises
     ------
@@ -235,10 +235,7 @@ def remove(session: Session, owner: str, job_id: str) -> None:
     job = get(session, owner, job_id)
     if job.status in LIVE:
         raise ConflictError("job", f"{job_id} is {job.status}; cancel it first")
-    kept = session.scalar(select(Checkpoint.artifact_id).where(Checkpoint.job_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id))
-    if kept is not None:
-        artifacts.remove(session, kept)
 
 
 def curve(session: Session, job_id: str, since: int | None = None) -> Sequence[CurvePoint]:
@@ -277,7 +274,10 @@ def _move(
 ) -> Job | None:
     leads_there = Job.status.in_(sources_of(target))
     arrived = {"status": target, **_upon(target), **values}
-    return _change(session, leads_there, *conditions, **arrived)
+    job = _change(session, leads_there, *conditions, **arrived)
+    if job is not None and target in TERMINAL:
+        _discard_checkpoints(session, [job.id])
+    return job
 
 
 def _upon(target: JobStatus) -> dict[str, Any]:
@@ -289,6 +289,17 @@ def _upon(target: JobStatus) -> dict[str, Any]:
     if target is JobStatus.QUEUED:
         return {**idle, "queued_at": database_clock(), "run_after": None, "rung_at": None}
     return {**idle, "finished_at": now()} if target in TERMINAL else idle
+
+
+def _discard_checkpoints(session: Session, job_ids: Sequence[str]) -> None:
+    """Delete what these jobs could go on from: they have ended."""
+    statement = delete(Checkpoint).where(Checkpoint.job_id.in_(job_ids))
+    states = session.scalars(
+        statement.returning(Checkpoint.artifact_id),
+        execution_options={"synchronize_session": False},
+    )
+    for artifact_id in states.all():
+        artifacts.remove(session, artifact_id)
 
 
 def _change(session: Session, *conditions: ColumnElement[bool], **values: Any) -> Job | None:
@@ -549,6 +560,8 @@ def _lose(
             .values({**changes, **_upon(target), **upon.get(target, {})})
             .returning(Job.id)
         )
-        found = session.scalars(statement, execution_options={"synchronize_session": False})
+        found = session.scalars(statement, execution_options={"synchronize_session": False}).all()
+        if target in TERMINAL:
+            _discard_checkpoints(session, found)
         lost += [(job_id, target) for job_id in found]
     return lost

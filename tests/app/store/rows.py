@@ -33,9 +33,11 @@ def add_job(database: Database, dataset: Dataset, **changes: Any) -> Job:
         return jobs.submit(session, owner=dataset.owner, dataset_id=dataset.id, **facts)
 
 
-def take(database: Database, job: Job, lease_seconds: float = 30) -> Claim:
+def take(
+    database: Database, job: Job, lease_seconds: float = 30, worker: str = "worker:1"
+) -> Claim:
     with database.writing() as session:
-        claim = jobs.claim(session, job.id, "worker:1", lease_seconds)
+        claim = jobs.claim(session, job.id, worker, lease_seconds)
     assert claim is not None
     return claim
 

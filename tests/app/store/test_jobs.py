@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from app.store import checkpoints, jobs, trained_models
 from app.store.errors import ConflictError, IllegalMoveError, LostClaimError, NotFoundError
 from app.store.jobs import Retries, Signal
-from app.store.lifecycle import LIVE, JobStatus
-from app.store.tables import Artifact, Checkpoint, CurvePoint, Job
+from app.store.lifecycle import LIVE, TERMINAL, JobStatus
+from app.store.tables import Artifact, Checkpoint, CurvePoint, Job, TrainedModel
 from tests.app.store.rows import (
     OWNER,
     add_dataset,
@@ -394,16 +394,95 @@ def test_a_live_job_cannot_be_deleted(database, job, status):
 def test_a_deleted_job_leaves_nothing_but_its_model(database, job, claim):
     with database.writing() as session:
         jobs.record_points(session, claim, [point(1)])
-        checkpoints.save(session, claim, b"state", 1, 10, [])
     model_id = succeed(database, claim)
     with database.writing() as session:
         jobs.remove(session, OWNER, job.id)
     with database.reading() as session:
-        for table in (CurvePoint, Checkpoint):
-            assert session.scalars(select(table)).all() == []
+        assert session.scalars(select(CurvePoint)).all() == []
         model = trained_models.get(session, OWNER, model_id)
         assert model.job_id is None
         assert session.scalars(select(Artifact.id)).all() == [model.artifact_id]
+
+
+# Checkpoints.
+
+
+def ask(session, claim, **request):
+    session.execute(update(Job).where(Job.id == claim.job_id).values(request))
+
+
+def wait_again(session, claim):
+    jobs.requeue(session, claim)
+    jobs.request_cancel(session, OWNER, claim.job_id)
+
+
+def cancel_paused(session, claim):
+    ask(session, claim, pause_requested=True)
+    jobs.requeue(session, claim)
+    jobs.request_cancel(session, OWNER, claim.job_id)
+
+
+def cancel_then(lose):
+    def end(session, claim):
+        ask(session, claim, cancel_requested=True)
+        lose(session, claim)
+
+    return end
+
+
+PATIENT, STRICT = Retries(3, 0), Retries(1, 0)
+
+ENDS = {
+    "succeed": lambda session, claim: jobs.succeed(
+        session, claim, add_model(session, claim), {}, "epochs"
+    ),
+    "fail": lambda session, claim: jobs.fail(session, claim, "diverged", "it did"),
+    "finish_cancelled": jobs.finish_cancelled,
+    "requeue_cancelled": cancel_then(jobs.requeue),
+    "cancel_queued": wait_again,
+    "cancel_paused": cancel_paused,
+    "lose_cancelled": cancel_then(lambda session, claim: jobs.give_up(session, claim, PATIENT)),
+    "lose_too_often": lambda session, claim: jobs.give_up(session, claim, STRICT),
+    "bury_too_often": lambda session, claim: jobs.bury(session, claim.worker, STRICT),
+}
+
+GOES_ON = {
+    "requeue": jobs.requeue,
+    "lose": lambda session, claim: jobs.give_up(session, claim, PATIENT),
+    "ask_to_cancel": lambda session, claim: jobs.request_cancel(session, OWNER, claim.job_id),
+}
+
+
+def save_states(database, *claims):
+    with database.writing() as session:
+        for claim in claims:
+            checkpoints.save(session, claim, b"state", 1, 10, [])
+
+
+def states(database):
+    """Return the jobs that have a checkpoint, and how many artifacts are no model's."""
+    with database.reading() as session:
+        models = select(TrainedModel.artifact_id)
+        left = session.scalars(select(Artifact.id).where(Artifact.id.not_in(models))).all()
+        return set(session.scalars(select(Checkpoint.job_id))), len(left)
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_the_checkpoint_of_a_job_that_ends_goes_with_its_bytes(database, dataset, claim, end):
+    other = take(database, add_job(database, dataset), worker="worker:2")
+    save_states(database, claim, other)
+    with database.writing() as session:
+        end(session, claim)
+    assert look(database, claim.job_id).status in TERMINAL
+    assert states(database) == ({other.job_id}, 1)
+
+
+@pytest.mark.parametrize("act", GOES_ON.values(), ids=GOES_ON)
+def test_the_checkpoint_of_a_job_that_goes_on_stays(database, claim, act):
+    save_states(database, claim)
+    with database.writing() as session:
+        act(session, claim)
+    assert states(database) == ({claim.job_id}, 1)
 
 
 # Ringing.

@@ -12,7 +12,6 @@ from app.store.lifecycle import LIVE, TERMINAL, JobStatus
 from app.store.tables import (
     Artifact,
     ArtifactChunk,
-    Checkpoint,
     CurvePoint,
     IdempotencyKey,
     Job,
@@ -34,12 +33,11 @@ POINT = {
 
 
 def ended(database, dataset, days=40, status=None):
-    """Add a job with curve, checkpoint and model that ended so long ago."""
+    """Add a job with curve and model that ended so long ago."""
     job = add_job(database, dataset)
     claim = take(database, job)
     with database.writing() as session:
         jobs.record_points(session, claim, [POINT])
-        checkpoints.save(session, claim, b"state", 1, 1, [])
     succeed(database, claim)
     if status is not None:
         force(database, job, status)
@@ -69,14 +67,14 @@ def old(*, with_models=False):
     return retention.ended_jobs(now() - 30 * DAY, with_models=with_models)
 
 
-def test_an_old_job_goes_with_curve_and_checkpoint_and_leaves_its_model(database, dataset):
+def test_an_old_job_goes_with_its_curve_and_leaves_its_model(database, dataset):
     job = ended(database, dataset)
     young = ended(database, dataset, days=20)
-    assert found(database, old()) == [(job.id, len(b"state") + retention.POINT_BYTES)]
+    assert found(database, old()) == [(job.id, retention.POINT_BYTES)]
     assert remove(database, old()) == [job.id]
-    assert [count(database, table) for table in (Job, CurvePoint, Checkpoint)] == [1, 1, 1]
+    assert [count(database, table) for table in (Job, CurvePoint)] == [1, 1]
     assert count(database, TrainedModel) == 2
-    assert count(database, Artifact) == count(database, ArtifactChunk) == 3
+    assert count(database, Artifact) == count(database, ArtifactChunk) == 2
     with database.reading() as session:
         jobs.get(session, OWNER, young.id)
         for model in session.scalars(select(TrainedModel)):
@@ -87,13 +85,13 @@ def test_with_models_only_those_of_the_old_jobs_go_too(database, dataset):
     ended(database, dataset)
     young = ended(database, dataset, days=20)
     kind = old(with_models=True)
-    size = len(b"stateweights") + retention.POINT_BYTES
+    size = len(b"weights") + retention.POINT_BYTES
     assert [size for _, size in found(database, kind)] == [size]
     remove(database, kind)
     with database.reading() as session:
         [model] = session.scalars(select(TrainedModel)).all()
         assert model.job_id == young.id
-    assert count(database, Artifact) == 2
+    assert count(database, Artifact) == 1
 
 
 @pytest.mark.parametrize("status", JobStatus)
@@ -109,17 +107,7 @@ def test_a_job_that_is_live_by_the_time_of_its_removal_stays(database, dataset, 
     force(database, job, status)
     with database.writing() as session:
         assert list(old(with_models=True).remove(session, [key])) == []
-    assert count(database, Checkpoint) == count(database, TrainedModel) == 1
-
-
-def test_only_the_checkpoints_of_jobs_that_succeeded_are_spent(database, dataset):
-    by_status = {status: ended(database, dataset, status=status) for status in JobStatus}
-    done = by_status[JobStatus.SUCCEEDED]
-    assert found(database, retention.spent_checkpoints()) == [(done.id, len(b"state"))]
-    assert remove(database, retention.spent_checkpoints()) == [done.id]
-    assert count(database, Checkpoint) == len(JobStatus) - 1
-    assert count(database, Artifact) == 2 * len(JobStatus) - 1
-    assert count(database, Job) == len(JobStatus)
+    assert count(database, Job) == count(database, TrainedModel) == 1
 
 
 def test_keys_go_once_they_are_expired(database):
@@ -142,7 +130,9 @@ def test_keys_go_once_they_are_expired(database):
 
 def test_only_old_artifacts_that_no_row_refers_to_are_orphans(database, dataset):
     ended(database, dataset)
+    claim = take(database, add_job(database, dataset))
     with database.writing() as session:
+        checkpoints.save(session, claim, b"state", 1, 1, [])
         lost, young = (artifacts.write(session, b"lost") for _ in range(2))
         past = {"created_at": now() - 2 * DAY}
         session.execute(update(Artifact).where(Artifact.id != young).values(past))
@@ -196,7 +186,6 @@ def test_removing_beside_callers_who_delete_models_and_jobs_ends_well(
     assert {type(o).__name__ for o in outcomes} <= {"NoneType", "NotFoundError"}
     remove(database, kind)
     assert count(database, Job) == 0
-    assert count(database, Checkpoint) == 0
 
 
 def test_a_batch_is_bounded_by_rows_and_by_bytes():
