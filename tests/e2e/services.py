@@ -26,6 +26,14 @@ END_SECONDS = 15
 WORKER = "--app=worker.celery_app"
 """What the command line of a worker has, and that of its children has not."""
 
+BRISK = {
+    "CHAINRULE_LEASE_SECONDS": "3",
+    "CHAINRULE_REAP_SECONDS": "0.5",
+    "CHAINRULE_HEARTBEAT_SECONDS": "0.3",
+    "CHAINRULE_CHECKPOINT_SECONDS": "0.2",
+}
+"""Settings with which a takeover takes seconds."""
+
 _numbers = count()
 
 
@@ -37,12 +45,13 @@ class Command:
     name : str
     environment : dict of str to str
         Beside that of this process.
+    folder : Path, optional
+        Where the files are; in the service's home unless given.
     """
 
-    def __init__(self, name: str, environment: dict[str, str]) -> None:
-        home = Path(environment["CHAINRULE_HOME"])
+    def __init__(self, name: str, environment: dict[str, str], folder: Path | None = None) -> None:
         self.url = f"http://127.0.0.1:{environment['CHAINRULE_PORT']}"
-        stem = home / f"{next(_numbers)}-{name}"
+        stem = (folder or Path(environment["CHAINRULE_HOME"])) / f"{next(_numbers)}-{name}"
         self.printed, self.logged = stem.with_suffix(".out"), stem.with_suffix(".err")
         with self.printed.open("wb") as out, self.logged.open("wb") as err:
             self.process = subprocess.Popen(
