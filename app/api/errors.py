@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -78,6 +79,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(EngineError, _known)
     for kind in UNAVAILABLE:
         app.register_error_handler(kind, _unavailable)
+    app.register_error_handler(OSError, _of_the_system)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -271,6 +273,15 @@ def _unavailable(error: Exception) -> Response:
     answer = problem(503, "Unavailable.", detail)
     answer.headers["Retry-After"] = "2"
     return answer
+
+
+def _of_the_system(error: OSError) -> Response:
+    """Answer that the disk is full; whatever else the system refuses is not the caller's affair."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return _unexpected(error)
+    log.error("the disk is full", exc_info=error)
+    detail = "the service's disk is full; nothing was kept, try again later"
+    return problem(507, "Insufficient storage.", detail)
 
 
 def _unexpected(error: Exception) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError
@@ -10,6 +12,7 @@ from sqlalchemy import text
 
 from app.api.errors import EXPECTED, SHOWN_CHARACTERS, STATUS, BodyError, invalid, pointer
 from app.store import errors as store_errors
+from app.store import uploads
 from engine.spec import Spec
 from tests.app.api.callers import ABSENT, Caller, parts, problem, refusal
 
@@ -85,6 +88,31 @@ def test_a_database_that_does_not_answer_is_said_and_when_to_try_again(make_app,
         assert body["detail"] == "the database does not answer; nothing was changed, try again"
         assert int(answer.headers["Retry-After"]) > 0
         assert str(tmp_path) not in answer.text
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Have an upload written to where there is no room, and leave nothing behind."""
+    device = Path("/dev/full")
+    if not device.exists():
+        pytest.skip("this system has no /dev/full")
+    folder = uploads.folder
+
+    @contextmanager
+    def full(parent):
+        with folder(parent) as path:
+            (path / "upload").symlink_to(device)
+            yield path
+
+    monkeypatch.setattr(uploads, "folder", full)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_disk_that_is_full_is_said_and_keeps_nothing(ada):
+    body = problem(ada.send(), 507)
+    assert body["detail"] == "the service's disk is full; nothing was kept, try again later"
+    assert list(parts(ada.app).scratch.iterdir()) == []
+    assert ada.get("/v1/datasets").json["data"] == []
 
 
 AN_ID = "expected an id, such as those that the service gives"
