@@ -60,6 +60,8 @@ def decompress(source: Path, destination: Path, compression: Compression, limit_
                     raise FormatError(None, None, f"the {compression} file {reason}")
                 out.write(piece)
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's own, such as a full disk; Arrow's have no number
         raise FormatError(None, None, f"not a whole {compression} file: {error}") from error
 
 

@@ -7,6 +7,7 @@ import io
 import math
 import zipfile
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -560,6 +561,9 @@ EVERY_COMPRESSION = pytest.mark.parametrize(
 )
 
 
+FULL = Path("/dev/full")
+
+
 def unpack(folder, packed, compression, limit_bytes):
     folder.source.write_bytes(packed)
     decompress(folder.source, folder.kept, compression, limit_bytes)
@@ -595,6 +599,14 @@ def test_a_bomb_is_put_out_before_it_fills_the_disk(folder, compression, pack):
     with pytest.raises(FormatError, match="unpacks to more than the 1,000 bytes"):
         unpack(folder, packed, compression, 1000)
     assert folder.kept.stat().st_size <= 1000
+
+
+@EVERY_COMPRESSION
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no full disk to write to")
+def test_a_full_disk_is_not_the_fault_of_the_input(folder, compression, pack):
+    folder.source.write_bytes(pack(bytes(2**20)))
+    with pytest.raises(OSError, match="No space left"):
+        decompress(folder.source, FULL, compression, 2**30)
 
 
 @EVERY_COMPRESSION
