@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 import redis
@@ -204,6 +205,27 @@ def test_after_the_database_was_away_workers_get_the_time_to_renew(
         return look(database, job.id).status is JobStatus.QUEUED
 
     wait_until(reaped)
+
+
+@pytest.mark.parametrize("answer", [None, OperationalError("frozen")])
+def test_a_broker_that_takes_its_time_keeps_nobody_from_being_reaped(
+    database, dataset, job, bell, make_reconciler, answer
+):
+    reconciler = make_reconciler(lease_seconds=2, heartbeat_seconds=1, reap_seconds=0.1)
+    take(database, job)
+    expire(database)
+    add_job(database, dataset)
+
+    def be_slow():
+        time.sleep(1)  # longer than a pause between two looks is without anything wrong
+        if answer is not None:
+            raise answer
+
+    bell.meanwhile = be_slow
+    with suppress(OperationalError):
+        reconciler.ring(database)
+    reconciler.look(database)
+    assert look(database, job.id).status is JobStatus.QUEUED
 
 
 def test_a_reconciler_that_was_frozen_reaps_nobody_at_once(database, job, make_reconciler):
