@@ -10,7 +10,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from threadpoolctl import threadpool_limits
 
-from app import logs
+from app import launcher, logs
 from app.api import (
     datasets,
     document,
@@ -78,6 +78,7 @@ def _services(settings: Settings) -> Services:
 
 def serve() -> Reception:
     """Return the application that an ASGI server runs, from the environment's settings."""
+    launcher.end_with_parent()
     settings = Settings()
     threadpool_limits(settings.blas_threads, user_api="blas")
     logs.configure("api", settings.log_level, settings.log_format)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -37,6 +38,8 @@ STABLE_SECONDS = 30.0
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+SET_PARENT_DEATH_SIGNAL = 1
+"""What Linux calls ``PR_SET_PDEATHSIG``."""
 
 
 def api_command(settings: Settings) -> list[str]:
@@ -187,8 +190,21 @@ def _die_with_parent() -> Callable[[], None] | None:
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl
-    set_parent_death_signal = 1
-    return lambda: prctl(set_parent_death_signal, signal.SIGTERM)
+    return lambda: prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process once its parent has died, if it is not dead already.
+
+    A process of the API whose parent was killed would hold the port for ever,
+    so that no other could be started.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def is_free(host: str, port: int) -> bool:

@@ -69,6 +69,16 @@ def test_serve_ends_in_order_even_in_the_middle_of_a_job(start, call, tmp_path, 
     assert serve.url in serve.printed.read_text()
 
 
+def test_an_api_whose_parent_is_killed_leaves_the_port_to_the_next(start, call, tmp_path):
+    assert start("migrate").wait() == 0
+    first = start("api", CHAINRULE_API_WORKERS="2")
+    caller = call(first)
+    caller.wait_until_ready()
+    assert len(alive(tmp_path)) > 1
+    first.tell(signal.SIGKILL)
+    wait_until(lambda: not alive(tmp_path), END_SECONDS)
+
+
 def test_a_launcher_that_is_killed_takes_its_processes_with_it(start, call, tmp_path):
     serve = start("serve")
     caller = call(serve)
