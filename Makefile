@@ -4,9 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 TESTS := $(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
+MINUTES ?= 5
+SEED ?= 1
+SHAPE ?= both
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format lint types contracts lock clean
+.PHONY: help demo serve test check storm format lint types contracts lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +25,9 @@ test: lint types contracts  ## everything CI checks: lint, types, contracts, all
 
 check: format lint types contracts  ## the truth in about a minute: all but the end-to-end tests
 	$(TESTS) -m "not e2e"
+
+storm: .venv/dev  ## kill and freeze everything at random: MINUTES=5 SEED=1 SHAPE=embedded|production|both
+	@$(BIN)/python -m tests.e2e.storm --minutes $(MINUTES) --seed $(SEED) --shape $(SHAPE)
 
 format: .venv/dev  ## format the code
 	$(BIN)/ruff format --quiet .
