@@ -278,7 +278,7 @@ class Attempt:
             if signal is Signal.LOST:
                 raise LostClaimError(self._claim.job_id, self._claim.attempt)
             jobs.record_points(session, self._claim, self._points)
-            if due and signal is not Signal.CANCEL:
+            if due or signal is Signal.CANCEL:
                 self._save(session, fitting)
             return signal
 

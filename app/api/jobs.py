@@ -202,7 +202,7 @@ def cancel(path: schemas.JobPath) -> Response:
 
 @bp.delete("/<job_id>", responses={204: None})
 def remove(path: schemas.JobPath) -> tuple[str, int]:
-    """Delete a job that has ended, with its curve; its model stays."""
+    """Delete a job that has ended, with its curve and checkpoint; its model stays."""
     with services().database.writing() as session:
         jobs.remove(session, owner(), path.job_id)
     return "", 204

@@ -225,7 +225,7 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
 
 
 def remove(session: Session, owner: str, job_id: str) -> None:
-    """Delete a job that has ended, with its curve; its model stays.
+    """Delete a job with its curve and checkpoint; its model stays.
 
     Raises
     ------
@@ -235,7 +235,17 @@ def remove(session: Session, owner: str, job_id: str) -> None:
     job = get(session, owner, job_id)
     if job.status in LIVE:
         raise ConflictError("job", f"{job_id} is {job.status}; cancel it first")
+    _discard_checkpoint(session, job_id)
     session.execute(delete(Job).where(Job.id == job_id))
+
+
+def _discard_checkpoint(session: Session, job_id: str) -> None:
+    """Delete what a job could go on from, if it has that."""
+    state = session.scalar(
+        delete(Checkpoint).where(Checkpoint.job_id == job_id).returning(Checkpoint.artifact_id)
+    )
+    if state is not None:
+        artifacts.remove(session, state)
 
 
 def curve(session: Session, job_id: str, since: int | None = None) -> Sequence[CurvePoint]:
@@ -274,10 +284,7 @@ def _move(
 ) -> Job | None:
     leads_there = Job.status.in_(sources_of(target))
     arrived = {"status": target, **_upon(target), **values}
-    job = _change(session, leads_there, *conditions, **arrived)
-    if job is not None and target in TERMINAL:
-        _discard_checkpoints(session, [job.id])
-    return job
+    return _change(session, leads_there, *conditions, **arrived)
 
 
 def _upon(target: JobStatus) -> dict[str, Any]:
@@ -289,17 +296,6 @@ def _upon(target: JobStatus) -> dict[str, Any]:
     if target is JobStatus.QUEUED:
         return {**idle, "queued_at": database_clock(), "run_after": None, "rung_at": None}
     return {**idle, "finished_at": now()} if target in TERMINAL else idle
-
-
-def _discard_checkpoints(session: Session, job_ids: Sequence[str]) -> None:
-    """Delete what these jobs could go on from: they have ended."""
-    statement = delete(Checkpoint).where(Checkpoint.job_id.in_(job_ids))
-    states = session.scalars(
-        statement.returning(Checkpoint.artifact_id),
-        execution_options={"synchronize_session": False},
-    )
-    for artifact_id in states.all():
-        artifacts.remove(session, artifact_id)
 
 
 def _change(session: Session, *conditions: ColumnElement[bool], **values: Any) -> Job | None:
@@ -435,7 +431,7 @@ def succeed(
     metrics: dict[str, float],
     stop_reason: str | None,
 ) -> None:
-    """End a job with its model, and the rule that ended its training."""
+    """End a job with its model, and the rule that ended its training; its checkpoint goes."""
     values = {
         "model_id": model_id,
         "metrics": metrics,
@@ -443,6 +439,7 @@ def succeed(
         "fraction": 1.0,
     }
     _finish(session, claim, JobStatus.SUCCEEDED, **values)
+    _discard_checkpoint(session, claim.job_id)
 
 
 def fail(session: Session, claim: Claim, code: str, detail: str) -> None:
@@ -560,8 +557,6 @@ def _lose(
             .values({**changes, **_upon(target), **upon.get(target, {})})
             .returning(Job.id)
         )
-        found = session.scalars(statement, execution_options={"synchronize_session": False}).all()
-        if target in TERMINAL:
-            _discard_checkpoints(session, found)
+        found = session.scalars(statement, execution_options={"synchronize_session": False})
         lost += [(job_id, target) for job_id in found]
     return lost

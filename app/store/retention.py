@@ -63,27 +63,24 @@ def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 
 def ended_jobs(before: datetime, *, with_models: bool) -> Kind:
-    """Jobs that ended earlier, with their curves, and with their models if asked for."""
+    """Jobs that ended earlier, with curve and checkpoint, and with their models if asked for."""
     old = (Job.status.in_(TERMINAL), Job.finished_at < before)
 
     def find(session: Session) -> Sequence[Item]:
-        size = _sum_of(func.count() * POINT_BYTES, CurvePoint.job_id == Job.id)
+        points = _sum_of(func.count() * POINT_BYTES, CurvePoint.job_id == Job.id)
+        size = points + _kept(Checkpoint, Checkpoint.job_id == Job.id)
         if with_models:
-            own = (TrainedModel.job_id == Job.id, Artifact.id == TrainedModel.artifact_id)
-            size = size + _sum_of(func.sum(Artifact.bytes), *own)
+            size = size + _kept(TrainedModel, TrainedModel.job_id == Job.id)
         return _items(session, select(Job.id, size).where(*old).order_by(Job.id))
 
     def remove(session: Session, keys: Sequence[Any]) -> Sequence[Any]:
         jobs = _lock(session, select(Job.id).where(Job.id.in_(keys), *old).order_by(Job.id))
+        left = list(_take(session, Checkpoint, Checkpoint.job_id.in_(jobs)))
         models = select(TrainedModel.id).where(TrainedModel.job_id.in_(jobs))
         theirs = session.scalars(models).all() if with_models else []
         session.execute(delete(Job).where(Job.id.in_(jobs)))
-        gone = delete(TrainedModel).where(TrainedModel.id.in_(theirs))
-        weights = session.scalars(
-            gone.returning(TrainedModel.artifact_id),
-            execution_options={"synchronize_session": False},
-        )
-        session.execute(delete(Artifact).where(Artifact.id.in_(weights.all())))
+        left += _take(session, TrainedModel, TrainedModel.id.in_(theirs))
+        session.execute(delete(Artifact).where(Artifact.id.in_(left)))
         return jobs
 
     return Kind("jobs and their models" if with_models else "jobs", find, remove)
@@ -141,6 +138,21 @@ def _items(session: Session, query: Select[Any, Any]) -> Sequence[Item]:
 def _lock(session: Session, query: Select[Any]) -> Sequence[Any]:
     """Lock what is found until the transaction ends, but for what somebody else has locked."""
     return session.scalars(query.with_for_update(skip_locked=True)).all()
+
+
+def _take(
+    session: Session,
+    table: type[Checkpoint | TrainedModel],
+    condition: ColumnElement[bool],
+) -> Sequence[str]:
+    """Delete rows that have an artifact; return the artifacts, which nobody needs any more."""
+    statement = delete(table).where(condition).returning(table.artifact_id)
+    return session.scalars(statement, execution_options={"synchronize_session": False}).all()
+
+
+def _kept(table: type[Checkpoint | TrainedModel], condition: ColumnElement[bool]) -> Any:
+    """Count the bytes that those rows keep, as a part of a SELECT."""
+    return _sum_of(func.sum(Artifact.bytes), condition, Artifact.id == table.artifact_id)
 
 
 def _sum_of(total: Any, *conditions: ColumnElement[bool]) -> Any:

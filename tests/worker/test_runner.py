@@ -239,6 +239,7 @@ def test_a_cancel_is_heard_at_the_next_report(database, iris, make_runner):
     found = look(database, job)
     assert (found.status, found.epoch, found.model_id) == (JobStatus.CANCELLED, 4, None)
     assert epochs(database, job) == [1, 2, 3, 4]
+    assert saved(database, job)[0] == 4
 
 
 def test_a_pause_is_heard_at_the_next_report_and_changes_nothing_in_the_end(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 
 from app.store import checkpoints, jobs, trained_models
 from app.store.errors import ConflictError, IllegalMoveError, LostClaimError, NotFoundError
 from app.store.jobs import Retries, Signal
-from app.store.lifecycle import LIVE, TERMINAL, JobStatus
+from app.store.lifecycle import LIVE, JobStatus
 from app.store.tables import Artifact, Checkpoint, CurvePoint, Job, TrainedModel
 from tests.app.store.rows import (
     OWNER,
@@ -404,51 +404,22 @@ def test_a_deleted_job_leaves_nothing_but_its_model(database, job, claim):
         assert session.scalars(select(Artifact.id)).all() == [model.artifact_id]
 
 
+def test_a_deleted_job_takes_its_checkpoint_along(database, claim):
+    save_states(database, claim)
+    with database.writing() as session:
+        jobs.fail(session, claim, "diverged", "it did")
+        jobs.remove(session, OWNER, claim.job_id)
+    assert states(database) == (set(), 0)
+
+
 # Checkpoints.
 
 
-def ask(session, claim, **request):
-    session.execute(update(Job).where(Job.id == claim.job_id).values(request))
-
-
-def wait_again(session, claim):
-    jobs.requeue(session, claim)
-    jobs.request_cancel(session, OWNER, claim.job_id)
-
-
-def cancel_paused(session, claim):
-    ask(session, claim, pause_requested=True)
-    jobs.requeue(session, claim)
-    jobs.request_cancel(session, OWNER, claim.job_id)
-
-
-def cancel_then(lose):
-    def end(session, claim):
-        ask(session, claim, cancel_requested=True)
-        lose(session, claim)
-
-    return end
-
-
-PATIENT, STRICT = Retries(3, 0), Retries(1, 0)
-
-ENDS = {
-    "succeed": lambda session, claim: jobs.succeed(
-        session, claim, add_model(session, claim), {}, "epochs"
-    ),
-    "fail": lambda session, claim: jobs.fail(session, claim, "diverged", "it did"),
-    "finish_cancelled": jobs.finish_cancelled,
-    "requeue_cancelled": cancel_then(jobs.requeue),
-    "cancel_queued": wait_again,
-    "cancel_paused": cancel_paused,
-    "lose_cancelled": cancel_then(lambda session, claim: jobs.give_up(session, claim, PATIENT)),
-    "lose_too_often": lambda session, claim: jobs.give_up(session, claim, STRICT),
-    "bury_too_often": lambda session, claim: jobs.bury(session, claim.worker, STRICT),
-}
-
 GOES_ON = {
     "requeue": jobs.requeue,
-    "lose": lambda session, claim: jobs.give_up(session, claim, PATIENT),
+    "lose": lambda session, claim: jobs.give_up(session, claim, Retries(3, 0)),
+    "fail": lambda session, claim: jobs.fail(session, claim, "diverged", "it did"),
+    "cancel": jobs.finish_cancelled,
     "ask_to_cancel": lambda session, claim: jobs.request_cancel(session, OWNER, claim.job_id),
 }
 
@@ -467,18 +438,15 @@ def states(database):
         return set(session.scalars(select(Checkpoint.job_id))), len(left)
 
 
-@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_the_checkpoint_of_a_job_that_ends_goes_with_its_bytes(database, dataset, claim, end):
+def test_the_checkpoint_of_a_job_that_succeeds_goes_with_its_bytes(database, dataset, claim):
     other = take(database, add_job(database, dataset), worker="worker:2")
     save_states(database, claim, other)
-    with database.writing() as session:
-        end(session, claim)
-    assert look(database, claim.job_id).status in TERMINAL
+    succeed(database, claim)
     assert states(database) == ({other.job_id}, 1)
 
 
 @pytest.mark.parametrize("act", GOES_ON.values(), ids=GOES_ON)
-def test_the_checkpoint_of_a_job_that_goes_on_stays(database, claim, act):
+def test_the_checkpoint_of_any_other_job_stays(database, claim, act):
     save_states(database, claim)
     with database.writing() as session:
         act(session, claim)

@@ -12,13 +12,14 @@ from app.store.lifecycle import LIVE, TERMINAL, JobStatus
 from app.store.tables import (
     Artifact,
     ArtifactChunk,
+    Checkpoint,
     CurvePoint,
     IdempotencyKey,
     Job,
     TrainedModel,
     now,
 )
-from tests.app.store.rows import OWNER, add_job, force, race, succeed, take
+from tests.app.store.rows import OWNER, add_job, add_model, force, race, take
 
 DAY = timedelta(days=1)
 POINT = {
@@ -33,12 +34,14 @@ POINT = {
 
 
 def ended(database, dataset, days=40, status=None):
-    """Add a job with curve and model that ended so long ago."""
+    """Add a job that ended so long ago, with all that any job may have left."""
     job = add_job(database, dataset)
     claim = take(database, job)
     with database.writing() as session:
         jobs.record_points(session, claim, [POINT])
-    succeed(database, claim)
+        checkpoints.save(session, claim, b"state", 1, 1, [])
+        add_model(session, claim)
+        jobs.fail(session, claim, "diverged", "it did")
     if status is not None:
         force(database, job, status)
     with database.writing() as session:
@@ -67,14 +70,14 @@ def old(*, with_models=False):
     return retention.ended_jobs(now() - 30 * DAY, with_models=with_models)
 
 
-def test_an_old_job_goes_with_its_curve_and_leaves_its_model(database, dataset):
+def test_an_old_job_goes_with_curve_and_checkpoint_and_leaves_its_model(database, dataset):
     job = ended(database, dataset)
     young = ended(database, dataset, days=20)
-    assert found(database, old()) == [(job.id, retention.POINT_BYTES)]
+    assert found(database, old()) == [(job.id, len(b"state") + retention.POINT_BYTES)]
     assert remove(database, old()) == [job.id]
-    assert [count(database, table) for table in (Job, CurvePoint)] == [1, 1]
+    assert [count(database, table) for table in (Job, CurvePoint, Checkpoint)] == [1, 1, 1]
     assert count(database, TrainedModel) == 2
-    assert count(database, Artifact) == count(database, ArtifactChunk) == 2
+    assert count(database, Artifact) == count(database, ArtifactChunk) == 3
     with database.reading() as session:
         jobs.get(session, OWNER, young.id)
         for model in session.scalars(select(TrainedModel)):
@@ -85,13 +88,13 @@ def test_with_models_only_those_of_the_old_jobs_go_too(database, dataset):
     ended(database, dataset)
     young = ended(database, dataset, days=20)
     kind = old(with_models=True)
-    size = len(b"weights") + retention.POINT_BYTES
+    size = len(b"stateweights") + retention.POINT_BYTES
     assert [size for _, size in found(database, kind)] == [size]
     remove(database, kind)
     with database.reading() as session:
         [model] = session.scalars(select(TrainedModel)).all()
         assert model.job_id == young.id
-    assert count(database, Artifact) == 1
+    assert count(database, Artifact) == 2
 
 
 @pytest.mark.parametrize("status", JobStatus)
@@ -107,7 +110,7 @@ def test_a_job_that_is_live_by_the_time_of_its_removal_stays(database, dataset, 
     force(database, job, status)
     with database.writing() as session:
         assert list(old(with_models=True).remove(session, [key])) == []
-    assert count(database, Job) == count(database, TrainedModel) == 1
+    assert count(database, Checkpoint) == count(database, TrainedModel) == 1
 
 
 def test_keys_go_once_they_are_expired(database):
@@ -130,9 +133,7 @@ def test_keys_go_once_they_are_expired(database):
 
 def test_only_old_artifacts_that_no_row_refers_to_are_orphans(database, dataset):
     ended(database, dataset)
-    claim = take(database, add_job(database, dataset))
     with database.writing() as session:
-        checkpoints.save(session, claim, b"state", 1, 1, [])
         lost, young = (artifacts.write(session, b"lost") for _ in range(2))
         past = {"created_at": now() - 2 * DAY}
         session.execute(update(Artifact).where(Artifact.id != young).values(past))
@@ -186,6 +187,7 @@ def test_removing_beside_callers_who_delete_models_and_jobs_ends_well(
     assert {type(o).__name__ for o in outcomes} <= {"NoneType", "NotFoundError"}
     remove(database, kind)
     assert count(database, Job) == 0
+    assert count(database, Checkpoint) == 0
 
 
 def test_a_batch_is_bounded_by_rows_and_by_bytes():

@@ -255,10 +255,12 @@ def check_rests(fleet: Fleet, database: Database, ledger: Ledger) -> str:
         stored = {file.name for file in Storage(settings.resolved_storage_url).files()}
     with database.reading() as session:
         used = set(session.scalars(select(TrainedModel.artifact_id)))
+        used |= set(session.scalars(select(Checkpoint.artifact_id)))
         if left := set(session.scalars(select(Artifact.id))) - used:
-            ledger.blame(f"{len(left)} artifacts are no model's")
-        if left := session.scalars(select(Checkpoint.job_id)).all():
-            ledger.blame(f"checkpoints of jobs that ended: {left}")
+            ledger.blame(f"{len(left)} artifacts are neither a model's nor a checkpoint's")
+        done = select(Checkpoint.job_id).join(Job).where(Job.status == JobStatus.SUCCEEDED)
+        if left := session.scalars(done).all():
+            ledger.blame(f"checkpoints of jobs that succeeded: {left}")
         if left := session.scalars(select(Job.id).where(Job.lease_owner.is_not(None))).all():
             ledger.blame(f"leases of jobs that ended: {left}")
         named = set(session.scalars(select(Dataset.location)))
