@@ -104,6 +104,8 @@ class Settings(BaseSettings):
     """How much memory each API process spends on models that were asked for before."""
     wait_limit_seconds: float = Field(default=60, ge=0, le=60)
     """The longest that a `?wait=` is held."""
+    stream_limit_seconds: float = Field(default=600, gt=0, le=86_400)
+    """A stream of events is closed after so long; its client goes on in a new one."""
     idempotency_hours: float = Field(default=24, gt=0, le=8_760)
     """How long the answer to an `Idempotency-Key` is kept."""
     retention_days: float | None = Field(default=None, gt=0, le=36_500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from flask import Flask
 from flask_openapi3.models.info import Info
@@ -15,6 +16,7 @@ from app.api import (
     datasets,
     document,
     errors,
+    events,
     gate,
     inspection,
     jobs,
@@ -28,6 +30,7 @@ from app.api.reception import Reception
 from app.api.services import EXTENSION, Services
 from app.config import VERSION, Settings
 from app.dispatch import Doorbell
+from app.ending import Ending
 from app.predictor import Predictor
 from app.store.blobs import Storage
 from app.store.database import Database
@@ -36,8 +39,8 @@ THREADS_TO_SPARE = 8
 """Server threads that are never given to held requests, so that others are still answered."""
 
 
-def create_app(settings: Settings) -> Flask:
-    """Put the API together."""
+def create_app(settings: Settings, ending: Callable[[], bool] = lambda: False) -> Flask:
+    """Put the API together; ``ending`` returns whether its process is asked to end."""
     app = OpenAPI(
         __name__,
         info=Info(title="Chainrule", version=VERSION, description=_DESCRIPTION),
@@ -48,9 +51,17 @@ def create_app(settings: Settings) -> Flask:
         static_folder=None,
     )
     errors.install(app)
-    app.extensions[EXTENSION] = parts = _services(settings)
+    app.extensions[EXTENSION] = parts = _services(settings, ending)
     gate.install(app, settings, parts.login)
-    for blueprint in (datasets.bp, jobs.bp, models.bp, inspection.bp, keys.bp, service.bp):
+    for blueprint in (
+        datasets.bp,
+        jobs.bp,
+        events.bp,
+        models.bp,
+        inspection.bp,
+        keys.bp,
+        service.bp,
+    ):
         app.register_api(blueprint)
     document.complete(app.api_doc)
     return app
@@ -60,7 +71,7 @@ _DESCRIPTION = """Trains neural networks over HTTP: upload a dataset, post a job
 poll it while backpropagation runs, fetch predictions from the model that comes out."""
 
 
-def _services(settings: Settings) -> Services:
+def _services(settings: Settings, ending: Callable[[], bool]) -> Services:
     database = Database(settings.resolved_database_url)
     scratch = settings.uploads_folder
     scratch.mkdir(parents=True, exist_ok=True)
@@ -73,6 +84,7 @@ def _services(settings: Settings) -> Services:
         doorbell=Doorbell(settings),
         scratch=scratch,
         waiting=threading.BoundedSemaphore(max(1, settings.api_threads - THREADS_TO_SPARE)),
+        ending=ending,
     )
 
 
@@ -83,6 +95,7 @@ def serve() -> Reception:
     threadpool_limits(settings.blas_threads, user_api="blas")
     logs.configure("api", settings.log_level, settings.log_format)
     logging.captureWarnings(capture=True)
-    app = create_app(settings)
+    ending = Ending()
+    app = create_app(settings, ending)
     parts: Services = app.extensions[EXTENSION]
-    return Reception(app, settings, parts.login, parts.scratch)
+    return Reception(app, settings, parts.login, parts.scratch, ending)

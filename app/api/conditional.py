@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import orjson
@@ -10,9 +9,7 @@ from flask import Response, request
 from pydantic import BaseModel
 
 from app.api.services import services
-
-LOOK_SECONDS = 0.1
-"""How often a held answer looks for a change."""
+from app.api.waiting import looks
 
 
 def answer(body: BaseModel, status: int = 200, location: str | None = None) -> Response:
@@ -53,9 +50,9 @@ def hold(tag: Callable[[], tuple[str, bool]], seconds: float) -> None:
     if not places.acquire(blocking=False):
         return
     try:
-        until = time.monotonic() + seconds
-        while not _news(*tag()) and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS)
+        for changed in looks(services(), seconds):
+            if changed and _news(*tag()):
+                return
     finally:
         places.release()
 

@@ -1,4 +1,4 @@
-"""Jobs: submit, follow, cancel, delete."""
+"""Jobs: submit, follow, cancel, pause, resume, delete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.api.pages import answer_page
 from app.api.services import owner, services
 from app.store import datasets, jobs
 from app.store.lifecycle import TERMINAL
-from app.store.tables import Dataset, Job
+from app.store.tables import CurvePoint, Dataset, Job
 from engine.data.profiling import ColumnProfile
 from engine.footprint import check_memory
 from engine.resolution import resolve
@@ -175,19 +175,13 @@ def curve(path: schemas.JobPath, query: schemas.CurveQuery) -> Response:
     """Show the loss curve: JSON, or CSV, SVG or PNG by `Accept`."""
     with services().database.reading() as session:
         job = jobs.get(session, owner(), path.job_id)
-        points = [
-            {
-                "epoch": point.epoch,
-                "step": point.step,
-                "train_loss": point.train_loss,
-                "validation_loss": point.validation_loss,
-                "learning_rate": point.learning_rate,
-                "seconds": point.seconds,
-                **point.metrics,
-            }
-            for point in jobs.curve(session, job.id, query.since)
-        ]
+        points = [point_of(row) for row in jobs.curve(session, job.id, query.since)]
     return charts.answer_curve(points)
+
+
+def point_of(row: CurvePoint) -> charts.Point:
+    """Describe a point of a curve to a caller; the metrics stand beside the losses."""
+    return {**{name: getattr(row, name) for name in charts.COLUMNS}, **row.metrics}
 
 
 @bp.post("/<job_id>/cancel", responses={200: schemas.Job})
@@ -198,6 +192,28 @@ def cancel(path: schemas.JobPath) -> Response:
         return answer(resource(jobs.request_cancel(session, owner(), path.job_id)))
 
     return once(work)
+
+
+@bp.post("/<job_id>/pause", responses={200: schemas.Job})
+def pause(path: schemas.JobPath) -> Response:
+    """Put a job aside: at once while it waits, within two seconds while it runs."""
+
+    def work(session: Session) -> Response:
+        return answer(resource(jobs.request_pause(session, owner(), path.job_id)))
+
+    return once(work)
+
+
+@bp.post("/<job_id>/resume", responses={200: schemas.Job})
+def resume(path: schemas.JobPath) -> Response:
+    """Go on with a paused job from where it stopped, or take back a pause not yet heard."""
+
+    def work(session: Session) -> Response:
+        return answer(resource(jobs.resume(session, owner(), path.job_id)))
+
+    response = once(work)
+    services().doorbell.ring(path.job_id)
+    return response
 
 
 @bp.delete("/<job_id>", responses={204: None})

@@ -24,6 +24,7 @@ from app.api import bodies
 from app.api.bodies import REFUSAL
 from app.api.login import Login
 from app.config import Settings
+from app.ending import Ending
 from app.store.database import UNAVAILABLE
 
 Message = MutableMapping[str, Any]
@@ -51,10 +52,15 @@ class Reception:
     login : Login
     scratch : Path
         Where bodies are spooled that are not small.
+    ending : Ending
+        Begins to listen when the server has begun.
     """
 
-    def __init__(self, app: Flask, settings: Settings, login: Login, scratch: Path) -> None:
+    def __init__(
+        self, app: Flask, settings: Settings, login: Login, scratch: Path, ending: Ending
+    ) -> None:
         self._app, self._settings, self._login, self._scratch = app, settings, login, scratch
+        self._ending = ending
         self._threads = ThreadPoolExecutor(settings.api_threads, thread_name_prefix="request")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -65,6 +71,7 @@ class Reception:
             await self._serve(_environ(scope), receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
+        self._ending.listen()
         while (event := (await receive())["type"]) != "lifespan.shutdown":
             await send({"type": f"{event}.complete"})
         self._threads.shutdown()

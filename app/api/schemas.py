@@ -377,6 +377,46 @@ Curve.model_config["openapi_extra"] = {  # type: ignore[typeddict-unknown-key]  
 }
 
 
+class EventsHeader(BaseModel):
+    """From where to go on."""
+
+    last_event_id: str = Field(default="", alias="Last-Event-ID")
+    """The id of the last event that was received; anything else begins anew."""
+
+
+def _event(name: str, shape: str) -> dict[str, Any]:
+    fields = {
+        "event": {"type": "string", "enum": [name]},
+        "id": {"type": "string", "pattern": "^[0-9]+[.][0-9]+$"},
+        "data": {"$ref": f"#/components/schemas/{shape}"},
+    }
+    return {"type": "object", "required": list(fields), "properties": fields}
+
+
+JOB_EVENTS = {
+    "description": "Events, up to the `status` that tells how the job ended.",
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "description": "One event of the stream; its data is JSON.",
+                "oneOf": [
+                    _event("status", "Job"),
+                    _event("progress", "JobProgress"),
+                    _event("point", "CurvePoint"),
+                ],
+            },
+            "example": (
+                "retry: 1000\n\n"
+                "event: progress\nid: 7.12\n"
+                'data: {"epoch":12,"epochs":100,"fraction":0.12,"eta_seconds":9.1,'
+                '"samples_per_second":54000.0}\n\n'
+            ),
+        }
+    },
+}
+"""An event stream, described by its events: OpenAPI 3.1 has no words for a sequence."""
+
+
 class ModelInput(Answered):
     """A column that a prediction needs."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -35,6 +36,8 @@ class Services:
         Where uploads are received.
     waiting : BoundedSemaphore
         A place for each request that may be held open; a held request keeps a thread.
+    ending : callable
+        Returns whether the process is asked to end; then no request is held any longer.
     """
 
     settings: Settings
@@ -45,6 +48,7 @@ class Services:
     doorbell: Doorbell
     scratch: Path
     waiting: threading.BoundedSemaphore
+    ending: Callable[[], bool]
 
 
 def services() -> Services:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import (
@@ -58,8 +59,11 @@ class Database:
             self.writer = _sqlite(parsed, "BEGIN IMMEDIATE", pool_size=1, query_only=False)
         else:
             self.writer = _postgresql(parsed)
-            self.reader = self.writer.execution_options(postgresql_readonly=True)
+            self.reader = self.writer.execution_options(
+                postgresql_readonly=True, isolation_level="REPEATABLE READ"
+            )
         self._watch: PoolProxiedConnection | None = None
+        self._watching = threading.Lock()
 
     @property
     def is_sqlite(self) -> bool:
@@ -68,7 +72,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a session that cannot write; its rows stay readable after it."""
+        """Open a session that cannot write; its rows stay readable after it.
+
+        All that it reads is of one moment, that of its first statement.
+        """
         with Session(self.reader) as session:
             yield session
 
@@ -86,16 +93,19 @@ class Database:
     def changed(self) -> int | None:
         """Return a number that is another one once somebody has committed.
 
-        It costs microseconds. None means that this database cannot tell: look.
+        It costs microseconds. None means that this database cannot tell now: look.
+        The numbers of two connections cannot be compared, so all threads share one.
         """
         if not self.is_sqlite:
             return None
-        if self._watch is None:
-            self._watch = self.reader.raw_connection()
-        with closing(self._watch.cursor()) as cursor:
-            cursor.execute("PRAGMA data_version")
-            [[version]] = cursor.fetchall()
-        return int(version)
+        with self._watching, suppress(sqlite3.Error):  # who looks hears what is wrong
+            if self._watch is None:
+                self._watch = self.reader.raw_connection()
+            with closing(self._watch.cursor()) as cursor:
+                cursor.execute("PRAGMA data_version")
+                [[version]] = cursor.fetchall()
+                return int(version)
+        return None
 
     def dispose(self) -> None:
         """Close every connection; the next use opens new ones."""

@@ -5,7 +5,7 @@
     StoreError
     ├── NotFoundError(kind, id)             no such row of this owner
     ├── CursorError(cursor)                 not a cursor that a page came with
-    ├── IllegalMoveError(id, to)            a job cannot become that from what it is
+    ├── IllegalMoveError(id, status, to)    a job cannot become that from what it is
     ├── LostClaimError(id, attempt)         a worker no longer has the job it writes about
     ├── CorruptArtifactError(id)            stored bytes are not those that were written
     └── ConflictError(kind, reason)         something else is in the way
@@ -39,9 +39,9 @@ class CursorError(StoreError):
 class IllegalMoveError(StoreError):
     """The job cannot do that now."""
 
-    def __init__(self, id: str, to: str) -> None:  # noqa: A002 - as the column is called
-        super().__init__(f"{id} cannot become {to} from what it is now; look at its status")
-        self.id, self.to = id, to
+    def __init__(self, id: str, status: str, to: str) -> None:  # noqa: A002 - as the column is called
+        super().__init__(f"{id} is {status}; it cannot become {to} now")
+        self.id, self.status, self.to = id, status, to
 
 
 class LostClaimError(StoreError):

@@ -213,15 +213,18 @@ def _stop(session: Session, owner: str, job_id: str, target: JobStatus, **reques
 
 
 def resume(session: Session, owner: str, job_id: str) -> Job:
-    """Queue a paused job again.
+    """Queue a paused job again, or take back a pause that its worker has not heard of yet.
 
     Raises
     ------
     IllegalMoveError
-        It is not paused.
+        It is not paused, and nobody asked for it.
     """
-    get(session, owner, job_id)
-    return move(session, job_id, JobStatus.QUEUED, Job.status == JobStatus.PAUSED)
+    get(session, owner, job_id, lock=True)
+    asked = (Job.status == JobStatus.RUNNING, Job.pause_requested.is_(True))
+    goes_on = _change(session, Job.id == job_id, *asked, pause_requested=False)
+    paused = Job.status == JobStatus.PAUSED
+    return goes_on or move(session, job_id, JobStatus.QUEUED, paused)
 
 
 def remove(session: Session, owner: str, job_id: str) -> None:
@@ -248,12 +251,14 @@ def _discard_checkpoint(session: Session, job_id: str) -> None:
         artifacts.remove(session, state)
 
 
-def curve(session: Session, job_id: str, since: int | None = None) -> Sequence[CurvePoint]:
-    """Return the points of a job's curve, those after epoch ``since`` if it is given."""
+def curve(
+    session: Session, job_id: str, since: int | None = None, limit: int | None = None
+) -> Sequence[CurvePoint]:
+    """Return the first ``limit`` points of a job's curve, of those after epoch ``since``."""
     points = select(CurvePoint).where(CurvePoint.job_id == job_id).order_by(CurvePoint.epoch)
     if since is not None:
         points = points.where(CurvePoint.epoch > since)
-    return session.scalars(points).all()
+    return session.scalars(points.limit(limit)).all()
 
 
 # How a job moves.
@@ -275,7 +280,8 @@ def move(
     """
     job = _move(session, target, Job.id == job_id, *conditions, **values)
     if job is None:
-        raise IllegalMoveError(job_id, target)
+        now_is = session.scalar(select(Job.status).where(Job.id == job_id))
+        raise IllegalMoveError(job_id, str(now_is), target)
     return job
 
 

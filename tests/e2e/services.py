@@ -23,6 +23,24 @@ DIGITS = ROOT / "examples" / "data" / "digits.csv.gz"
 
 END_SECONDS = 15
 
+TERMINAL = ("succeeded", "failed", "cancelled")
+EPOCHS = 250
+DISTURBED = {
+    "target": "digit",
+    "task": "classification",
+    "network": {
+        "layers": [
+            {"type": "dense", "units": 128, "activation": "relu"},
+            {"type": "dropout", "rate": 0.1},
+            {"type": "dense", "units": 64, "activation": "relu"},
+        ]
+    },
+    "schedule": {"type": "cosine"},
+    "training": {"epochs": EPOCHS, "batch_size": 16},
+    "seed": 7,
+}
+"""A job of some seconds, with everything in it that a saved state could forget."""
+
 WORKER = "--app=worker.celery_app"
 """What the command line of a worker has, and that of its children has not."""
 
@@ -159,9 +177,13 @@ class Caller(httpx.Client):
         """Wait until so many epochs of a job are done."""
         wait_until(lambda: self.job(job)["progress"]["epoch"] >= epoch)
 
+    def curve(self, job: str) -> list[dict[str, Any]]:
+        """Return the points of a job's curve."""
+        return list(self.get(f"/v1/jobs/{job}/curve").json()["points"])
+
     def epochs(self, job: str) -> list[int]:
         """Return the epochs of a job's curve."""
-        return [point["epoch"] for point in self.get(f"/v1/jobs/{job}/curve").json()["points"]]
+        return [point["epoch"] for point in self.curve(job)]
 
     def weights(self, job: str) -> bytes:
         """Return the weights of the model that a job left."""

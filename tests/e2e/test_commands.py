@@ -107,6 +107,18 @@ def test_a_worker_that_is_to_end_while_its_child_does_not_listen_yet_ends_all_th
     assert (look(database, job).status, look(database, job).failures) == ("queued", 0)
 
 
+def test_an_api_that_is_to_end_closes_its_streams_in_order(start, call):
+    api = start("serve")
+    caller = call(api)
+    job = caller.submit(caller.upload(), **ENDLESS)
+    with caller.stream("GET", f"/v1/jobs/{job}/events") as answer:
+        told = answer.iter_lines()
+        next(told)
+        api.tell(signal.SIGTERM)
+        assert list(told)[-1] == ""  # one that is cut off raises an error
+    assert api.wait() == 0
+
+
 def test_the_api_does_not_listen_to_strangers_without_keys(start):
     api = start("api", CHAINRULE_HOST="0.0.0.0")  # noqa: S104 - refused
     assert api.wait() == 2

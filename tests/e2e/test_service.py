@@ -8,38 +8,27 @@ import pytest
 
 from app.store.database import Database
 from app.store.tables import Job
-from tests.e2e.services import DIGITS, log_lines
+from tests.e2e.services import DIGITS, DISTURBED, EPOCHS, TERMINAL, log_lines
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
-TERMINAL = ("succeeded", "failed", "cancelled")
-EPOCHS = 250
-DISTURBED = {
-    "target": "digit",
-    "task": "classification",
-    "network": {
-        "layers": [
-            {"type": "dense", "units": 128, "activation": "relu"},
-            {"type": "dropout", "rate": 0.1},
-            {"type": "dense", "units": 64, "activation": "relu"},
-        ]
-    },
-    "schedule": {"type": "cosine"},
-    "training": {"epochs": EPOCHS, "batch_size": 16},
-    "seed": 7,
-}
-"""A job of some seconds, with everything in it that a saved state could forget."""
 ENDLESS = {"target": "species", "training": {"epochs": 1_000_000}}
 
 
 @pytest.fixture(scope="session")
 def undisturbed(embedded):
-    """The weights that a job comes to when nothing happens to it."""
+    """What comes of a job when nothing happens to it."""
     caller = embedded.caller
     job = caller.submit(caller.upload(DIGITS), **DISTURBED)
     assert caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
-    return caller.weights(job)
+    return outcome(caller, job)
+
+
+def outcome(caller, job):
+    """Return the weights of a job's model, and its curve without the seconds, which differ."""
+    points = [{**point, "seconds": None} for point in caller.curve(job)]
+    return caller.weights(job), points
 
 
 def row(service, job):
@@ -94,7 +83,7 @@ def test_a_job_whose_worker_is_killed_is_taken_over_and_ends_as_if_undisturbed(
     found = caller.job(job)
     assert found["status"] == "succeeded"
     assert found["attempt"] > 1
-    assert caller.weights(job) == undisturbed
+    assert outcome(caller, job) == undisturbed
 
 
 def test_a_worker_that_is_asked_to_end_puts_its_job_back_for_the_next(service, undisturbed):
@@ -105,7 +94,22 @@ def test_a_worker_that_is_asked_to_end_puts_its_job_back_for_the_next(service, u
     follow(caller, job)
     found = row(service, job)
     assert (found.status, found.attempt, found.failures) == ("succeeded", 2, 0)
-    assert caller.weights(job) == undisturbed
+    assert outcome(caller, job) == undisturbed
+
+
+def test_a_pause_is_seen_within_two_seconds_and_changes_nothing_in_the_end(service, undisturbed):
+    caller = service.caller
+    job = caller.submit(caller.upload(DIGITS), **DISTURBED)
+    for epoch in (2, 60):
+        caller.wait_for_epoch(job, epoch)
+        caller.post(f"/v1/jobs/{job}/pause").raise_for_status()
+        paused = caller.wait_for(job, "paused", seconds=2)
+        assert paused["progress"]["epoch"] < EPOCHS
+        caller.post(f"/v1/jobs/{job}/resume").raise_for_status()
+    assert caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+    found = row(service, job)
+    assert (found.attempt, found.failures) == (3, 0)
+    assert outcome(caller, job) == undisturbed
 
 
 def test_jobs_outlive_a_broker_that_forgets_everything(production):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,11 @@ def parts(app: Flask) -> Services:
     """Return what the application works with."""
     services: Services = app.extensions[EXTENSION]
     return services
+
+
+def ask_to_end(app: Flask) -> None:
+    """Have an application hear that its process is to end."""
+    app.extensions[EXTENSION] = replace(parts(app), ending=lambda: True)
 
 
 def run(app: Flask, job: str) -> None:

@@ -8,7 +8,16 @@ import time
 import pytest
 
 from app.store import jobs
-from tests.app.api.callers import ABSENT, KEYS, Caller, each_database, parts, problem, run
+from tests.app.api.callers import (
+    ABSENT,
+    KEYS,
+    Caller,
+    ask_to_end,
+    each_database,
+    parts,
+    problem,
+    run,
+)
 
 
 @pytest.fixture
@@ -182,3 +191,9 @@ def test_one_who_waits_for_what_is_not_there_gives_the_place_back(make_app):
     caller = Caller(make_app(api_threads=1), KEYS["ada"])
     problem(caller.get(f"/v1/jobs/job_{ABSENT}?wait=20"), 404)
     assert parts(caller.app).waiting.acquire(blocking=False)
+
+
+def test_nobody_waits_in_a_process_that_is_to_end(ada, job):
+    ask_to_end(ada.app)
+    answer, seconds = timed(lambda: ada.get(f"{job}?wait=20"))
+    assert (answer.json["status"], seconds < 10) == ("queued", True)

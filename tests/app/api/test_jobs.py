@@ -6,13 +6,16 @@ import re
 from datetime import datetime
 
 import pytest
+import redis
 
+from app.dispatch import QUEUE
 from app.store import jobs
 from app.store.jobs import Signal
 from tests.app.api.callers import (
     ABSENT,
     DIGITS,
     IRIS,
+    KEYS,
     QUICK,
     SMALL,
     Caller,
@@ -595,6 +598,91 @@ def test_a_job_that_has_ended_cannot_be_cancelled(ada, ended):
 
 
 @each_database
+def test_a_job_that_waits_is_put_aside_at_once_and_gone_on_with_when_asked(ada):
+    job = ada.job(ada.dataset())
+    paused = ada.post(f"/v1/jobs/{job}/pause")
+    assert (paused.status_code, paused.json["status"]) == (200, "paused")
+    assert paused.json["finished_at"] is None
+    run(ada.app, job)
+    assert ada.get(f"/v1/jobs/{job}").json == paused.json
+    resumed = ada.post(f"/v1/jobs/{job}/resume")
+    assert (resumed.status_code, resumed.json["status"]) == (200, "queued")
+    run(ada.app, job)
+    assert ada.get(f"/v1/jobs/{job}").json["status"] == "succeeded"
+
+
+@each_database
+def test_a_job_that_runs_is_put_aside_by_its_worker(ada, claimed):
+    job, claim = claimed
+    for _ in range(2):
+        answer = ada.post(f"/v1/jobs/{job}/pause")
+        assert (answer.status_code, answer.json["status"]) == (200, "running")
+    with parts(ada.app).database.writing() as session:
+        assert jobs.heartbeat(session, claim, 30) is Signal.PAUSE
+        jobs.requeue(session, claim)
+    assert ada.get(f"/v1/jobs/{job}").json["status"] == "paused"
+    assert ada.post(f"/v1/jobs/{job}/resume").json["status"] == "queued"
+
+
+@each_database
+def test_a_pause_that_the_worker_has_not_heard_of_is_taken_back(ada, claimed):
+    job, claim = claimed
+    ada.post(f"/v1/jobs/{job}/pause")
+    answer = ada.post(f"/v1/jobs/{job}/resume")
+    assert (answer.status_code, answer.json["status"]) == (200, "running")
+    with parts(ada.app).database.writing() as session:
+        assert jobs.heartbeat(session, claim, 30) is Signal.GO
+
+
+@pytest.mark.parametrize(
+    ("status", "move", "target"),
+    [
+        ("paused", "pause", "paused"),
+        ("succeeded", "pause", "paused"),
+        ("cancelled", "pause", "paused"),
+        ("queued", "resume", "queued"),
+        ("running", "resume", "queued"),
+        ("succeeded", "resume", "queued"),
+        ("cancelled", "resume", "queued"),
+    ],
+)
+def test_a_move_that_cannot_be_made_is_refused_with_the_status(ada, status, move, target):
+    job = ada.job(ada.dataset())
+    if status == "running":
+        with parts(ada.app).database.writing() as session:
+            jobs.claim(session, job, "worker:1", 30)
+    elif status == "succeeded":
+        run(ada.app, job)
+    elif status != "queued":
+        ada.post(f"/v1/jobs/{job}/{'pause' if status == 'paused' else 'cancel'}")
+    before = ada.get(f"/v1/jobs/{job}").json
+    refused = problem(ada.post(f"/v1/jobs/{job}/{move}"), 409)
+    assert refused["title"] == "The job cannot do that now."
+    assert refused["detail"] == f"{job} is {status}; it cannot become {target} now"
+    assert ada.get(f"/v1/jobs/{job}").json == before
+
+
+def test_a_pause_that_is_sent_twice_with_one_key_is_one_pause(ada):
+    job = ada.job(ada.dataset())
+    first, _, again = (
+        ada.post(f"/v1/jobs/{job}/{move}", headers={"Idempotency-Key": move})
+        for move in ("pause", "resume", "pause")
+    )
+    assert (again.status_code, again.data) == (200, first.data)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert ada.get(f"/v1/jobs/{job}").json["status"] == "queued"
+
+
+def test_the_doorbell_rings_for_a_job_that_is_resumed(make_app, redis_url):
+    caller = Caller(make_app(broker_url=redis_url), KEYS["ada"])
+    job = caller.job(caller.dataset())
+    with redis.Redis.from_url(redis_url) as broker:
+        for move, messages in (("pause", 1), ("resume", 2), ("resume", 2)):
+            caller.post(f"/v1/jobs/{job}/{move}")
+            assert broker.llen(QUEUE) == messages
+
+
+@each_database
 def test_a_live_job_cannot_be_deleted(ada, claimed):
     job, _ = claimed
     waiting = ada.job(ada.dataset())
@@ -617,7 +705,16 @@ def test_a_job_that_is_deleted_is_gone_and_its_model_stays(ada):
 @pytest.mark.parametrize("whose", ["absent", "another's", "another kind"])
 @pytest.mark.parametrize(
     ("method", "rest"),
-    [("GET", ""), ("GET", "?wait=5"), ("GET", "/curve"), ("POST", "/cancel"), ("DELETE", "")],
+    [
+        ("GET", ""),
+        ("GET", "?wait=5"),
+        ("GET", "/curve"),
+        ("GET", "/events"),
+        ("POST", "/cancel"),
+        ("POST", "/pause"),
+        ("POST", "/resume"),
+        ("DELETE", ""),
+    ],
 )
 def test_a_job_that_is_not_ones_own_is_not_there(library, neighbour, whose, method, rest):
     theirs = neighbour.job(neighbour.dataset())

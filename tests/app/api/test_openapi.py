@@ -15,6 +15,7 @@ from engine import spec
 from engine.data.formats import FORMATS
 from engine.spec import Activation
 from tests.app.api.callers import IRIS, QUICK, Caller, each_database, problem
+from tests.streams import events
 
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
@@ -160,6 +161,18 @@ def test_a_curve_comes_in_four_forms(operations):
     assert set(content) == {"application/json", "text/csv", "image/svg+xml", "image/png"}
 
 
+def test_a_stream_is_described_by_its_events(operations):
+    answer = operations["get", "/v1/jobs/{job_id}/events"]["responses"]["200"]
+    [kind] = answer["content"]
+    described = answer["content"][kind]["schema"]["oneOf"]
+    assert kind == "text/event-stream"
+    assert [shape["properties"]["event"]["enum"] for shape in described] == [
+        ["status"],
+        ["progress"],
+        ["point"],
+    ]
+
+
 def parameters(operation):
     return {each["name"]: each for each in operation.get("parameters", []) if "name" in each}
 
@@ -172,6 +185,7 @@ def parameters(operation):
         ("/v1/models", {"limit", "cursor"}),
         ("/v1/jobs/{job_id}", {"job_id", "wait"}),
         ("/v1/jobs/{job_id}/curve", {"job_id", "since"}),
+        ("/v1/jobs/{job_id}/events", {"job_id", "Last-Event-ID"}),
         ("/v1/models/{model_id}/weights", {"model_id", "format"}),
         ("/v1/datasets/{dataset_id}/rows", {"dataset_id", "limit"}),
     ],
@@ -180,11 +194,11 @@ def test_the_parameters_of_a_call_are_in_the_document(operations, path, names):
     assert set(parameters(operations["get", path])) == names
 
 
-def conforms(document, body, place, status="200"):
+def conforms(document, body, place, status="200", kind="application/json"):
     method, path = place
     answer = document["paths"][path][method]["responses"][status]
     found = {
-        **answer["content"]["application/json"]["schema"],
+        **answer["content"][kind]["schema"],
         "components": document["components"],
     }
     jsonschema.Draft202012Validator(found).validate(body)
@@ -211,6 +225,11 @@ def test_what_is_answered_is_what_the_document_says(ada, document):
     }
     for described, path in paths.items():
         conforms(document, ada.get(path).json, ("get", described))
+    stream = ada.get(f"/v1/jobs/{job['id']}/events", buffered=True).text.split("\n")
+    for told in events(stream):
+        body = {"event": told.name, "id": told.id, "data": told.data}
+        place = ("get", "/v1/jobs/{job_id}/events")
+        conforms(document, body, place, kind="text/event-stream")
     predicted = ada.predict(job["model"], [[5.1, 3.5, 1.4, 0.2]])
     conforms(document, predicted.json, ("post", "/v1/models/{model_id}/predict"))
     evaluated = ada.post(f"/v1/models/{job['model']}/evaluate", json={"dataset": uploaded["id"]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from app.store.database import Database, database_clock
@@ -94,6 +94,30 @@ def test_on_sqlite_a_commit_of_anybody_is_noticed(sqlite_url, connect):
 
 def test_postgresql_cannot_tell_whether_anything_was_committed(postgres_url, connect):
     assert connect(postgres_url).changed() is None
+
+
+def test_a_file_that_cannot_be_opened_is_looked_at_and_there_refused(tmp_path, connect):
+    database = connect(f"sqlite:///{tmp_path}/nowhere/chainrule.db")
+    assert database.changed() is None
+    with pytest.raises(OperationalError):
+        database.ping()
+
+
+def test_threads_that_ask_at_once_whether_anything_changed_ask_one_connection(sqlite_url, connect):
+    watcher, opened = connect(sqlite_url), []
+    event.listen(watcher.reader, "connect", lambda *_: opened.append(1))
+    assert len(set(race(8, lambda _: watcher.changed()))) == 1
+    assert len(opened) == 1
+
+
+def test_all_that_a_reading_session_reads_is_of_one_moment(database, connect, database_url):
+    other = connect(database_url)
+    with database.reading() as session:
+        assert count(session) == 0
+        add_dataset(other)
+        assert count(session) == 0
+    with database.reading() as session:
+        assert count(session) == 1
 
 
 def test_times_come_back_in_utc(database):

@@ -351,6 +351,29 @@ def test_a_running_job_is_paused_and_resumed(database, job, claim):
         assert jobs.heartbeat(session, again, 30) is Signal.GO
 
 
+def test_a_pause_that_no_worker_has_heard_of_is_taken_back(database, job, claim):
+    with database.writing() as session:
+        asked = jobs.request_pause(session, OWNER, job.id).version
+    with database.writing() as session:
+        resumed = jobs.resume(session, OWNER, job.id)
+        assert (resumed.status, resumed.version) == (JobStatus.RUNNING, asked + 1)
+        assert jobs.heartbeat(session, claim, 30) is Signal.GO
+    with pytest.raises(IllegalMoveError), database.writing() as session:
+        jobs.resume(session, OWNER, job.id)
+
+
+def test_a_pause_that_is_taken_back_while_the_worker_leaves_queues_the_job(database, job, claim):
+    with database.writing() as session:
+        jobs.request_pause(session, OWNER, job.id)
+        assert jobs.heartbeat(session, claim, 30) is Signal.PAUSE
+    with database.writing() as session:
+        jobs.resume(session, OWNER, job.id)
+    with database.writing() as session:
+        jobs.requeue(session, claim)
+    found = look(database, job.id)
+    assert (found.status, found.failures) == (JobStatus.QUEUED, 0)
+
+
 @pytest.mark.parametrize("status", [JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED])
 @pytest.mark.parametrize("act", [jobs.request_cancel, jobs.request_pause, jobs.resume])
 def test_a_job_that_has_ended_cannot_be_stopped_or_resumed(database, job, status, act):

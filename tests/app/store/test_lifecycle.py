@@ -23,7 +23,8 @@ def test_the_store_obeys_the_table(database, job, source, target):
     else:
         with pytest.raises(IllegalMoveError) as refusal, database.writing() as session:
             jobs.move(session, job.id, target)
-        assert (refusal.value.id, refusal.value.to) == (job.id, target)
+        refused = refusal.value
+        assert (refused.id, refused.status, refused.to) == (job.id, source, target)
         assert look(database, job.id).status is source
 
 
