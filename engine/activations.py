@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import spec
-from engine.arrays import Matrix
+from engine.arrays import Matrix, bits
 from engine.wires import Step, Workspace
 
 Slope = Callable[[], NDArray[Any]]
@@ -59,21 +59,19 @@ def tanh(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
     return lambda: np.tanh(z, out=y), backward
 
 
-SMALL = 2048
-"""So many numbers take less time than the conversion of a mask to numbers does to begin."""
-
-
 def relu(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
-    """``max(z, 0)``; the slope at 0 is taken as 0 (Nair & Hinton 2010)."""
-    zero, positive = workspace.scalar(0), workspace.mask(*y.shape)
+    """``max(z, 0)``; the slope at 0 is taken as 0 (Nair & Hinton 2010).
+
+    The slope is the sign of the output's bits, as an integer: those of 0 are 0, and those
+    of a larger number are a larger integer. NumPy compares with an array of zeros quicker
+    than with one zero, and takes the signs of integers quicker than those of floats.
+    """
+    zeros, slope, y_bits = workspace.array(*y.shape), bits(workspace.array(*y.shape)), bits(y)
 
     def forward() -> None:
-        np.maximum(z, zero, out=y)
+        np.maximum(z, zeros, out=y)
 
-    if y.size <= SMALL:
-        slope = workspace.array(*y.shape)
-        return forward, lambda: np.sign(y, out=slope)
-    return forward, lambda: np.greater(y, zero, out=positive)
+    return forward, lambda: np.sign(y_bits, out=slope)
 
 
 LEAK = 0.01
@@ -307,6 +305,10 @@ IN_PLACE: frozenset[spec.Activation] = frozenset(
     {"sigmoid", "tanh", "relu", "elu", "selu", "softplus", "hard_sigmoid", "hard_tanh"}
 )
 """Those that can write their outputs over their inputs: their slope does not ask for these."""
+
+
+SWITCHES: frozenset[spec.Activation] = frozenset({"relu"})
+"""Those whose slope is 0 or 1 and comes as integers: a gradient's bits times it are off or on."""
 
 
 def softmax(logits: Matrix) -> Matrix:

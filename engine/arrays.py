@@ -18,6 +18,11 @@ ALIGNMENT_BYTES = 64
 """A cache line, and the width of the widest vector register."""
 
 
+def bits(tensor: Tensor) -> NDArray[Any]:
+    """Return a view of the same memory, in which the bits of every number are a signed integer."""
+    return tensor.view(f"i{tensor.itemsize}")
+
+
 def aligned_zeros(shape: int | Shape, dtype: DTypeLike) -> Tensor:
     """Return zeros whose memory starts at a multiple of 64 bytes."""
     size_bytes = int(np.prod(shape, dtype=np.intp)) * np.dtype(dtype).itemsize

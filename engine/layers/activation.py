@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from engine import spec
-from engine.activations import ACTIVATIONS, IN_PLACE
-from engine.arrays import Shape
+from engine.activations import ACTIVATIONS, IN_PLACE, SWITCHES
+from engine.arrays import Shape, bits
 from engine.layers.layer import Layer
 from engine.wires import Bound, Wire, Workspace, nothing
 
@@ -29,6 +29,7 @@ class Activation(Layer):
         super().__init__(input_shape, input_shape)
         self.function = ACTIVATIONS[function]
         self.in_place = within and function in IN_PLACE
+        self.switches = function in SWITCHES
 
     def bind(self, x: Wire, workspace: Workspace) -> Bound:
         """Bind to a batch."""
@@ -46,4 +47,6 @@ class Activation(Layer):
         forward = settled if x.moves else function
         if dy is None or dx is None:
             return Bound(y, forward, nothing)
-        return Bound(y, forward, lambda: np.multiply(dy, slope(), out=dx))
+        if self.switches:
+            dy, dx = bits(dy), bits(dx)
+        return Bound(y, forward, lambda: np.multiply(dy, slope(), dx))
