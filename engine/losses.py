@@ -138,6 +138,10 @@ def _cross_entropy(
 SAFE_EXPONENT = 60.0
 """Sums of exponentials from ``exp(-60)`` to ``exp(60)`` are as exact as those of shifted logits."""
 
+FEW_CLASSES = 32
+"""With so few, one product writes an example's sum below every class, so that NumPy, which is slow
+at that, need not repeat a row."""
+
 
 def _quick_cross_entropy(
     z: Matrix, slope: Matrix, workspace: Workspace
@@ -148,27 +152,26 @@ def _quick_cross_entropy(
     products with ones are the quickest that NumPy has, and logits are shifted
     only where their exponentials would be too large or too small.
     """
-    batch = workspace.batch
-    total, logarithm = workspace.array(batch), workspace.array(batch)
-    scale = workspace.scalar(1 / batch)
-    by_class, by_example = workspace.array(len(z)) + 1, workspace.array(batch) + 1
+    batch, classes, scale = workspace.batch, len(z), workspace.scalar(1 / workspace.batch)
+    totals = workspace.array(classes if classes <= FEW_CLASSES else 1, batch)
+    ones = workspace.array(len(totals), classes) + 1
+    total, logarithm, by_example = totals[0], workspace.array(batch), workspace.array(batch) + 1
 
     def fill(exponent: Matrix) -> None:
-        np.exp(exponent, out=slope)
-        by_class.dot(slope, out=total)
-        np.log(total, out=logarithm)
+        np.exp(exponent, slope)
+        ones.dot(slope, totals)
+        np.log(total, logarithm)
 
     def quick(t: Matrix) -> float:
         chosen = np.vdot(z, t)
         fill(z)
         if not logarithm.dot(logarithm) < SAFE_EXPONENT**2:
-            np.subtract(z, np.maximum.reduce(z, axis=0, out=total), out=slope)
+            np.subtract(z, np.maximum.reduce(z, axis=0, out=total), slope)
             chosen = np.vdot(slope, t)
             fill(slope)
-        np.reciprocal(total, out=total)
-        np.multiply(slope, total, out=slope)
-        np.subtract(slope, t, out=slope)
-        np.multiply(slope, scale, out=slope)
+        np.divide(slope, totals, slope)
+        np.subtract(slope, t, slope)
+        np.multiply(slope, scale, slope)
         return (float(by_example.dot(logarithm)) - float(chosen)) / batch
 
     return quick

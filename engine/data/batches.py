@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import cast
 
 import numpy as np
@@ -123,30 +124,28 @@ class Batches:
     def _block(self, rows: NDArray[np.intp]) -> Iterator[Batch]:
         """Gather some rows, and cut them into batches."""
         examples, size = self._examples, self._batch_size
-        x, y = self._x[: len(rows)], self._y[: len(rows)]
+        x, y, weights = self._x[: len(rows)], self._y[: len(rows)], None
         # mode="clip" lets `take` write to `out` directly; every index is a row.
         np.take(examples.x, rows, axis=0, out=x, mode="clip")
         np.take(examples.y, rows, axis=0, out=y, mode="clip")
-        weights = self._weights
-        if weights is not None and examples.weights is not None:
-            weights = weights[: len(rows)]
+        if self._weights is not None and examples.weights is not None:
+            weights = self._weights[: len(rows)]
             np.take(examples.weights, rows, out=weights, mode="clip")
-        whole = len(rows) // size
-        many = self._targets(y[: whole * size], whole)
-        for k in range(whole):
-            part = slice(k * size, (k + 1) * size)
-            yield x[part], many[k], None if weights is None else weights[part]
-        if rest := len(rows) - whole * size:
-            part = slice(len(rows) - rest, len(rows))
-            t = examples.targets(y[part])
-            yield x[part], t, None if weights is None else weights[part]
+        rest = len(rows) % size
+        whole = slice(len(rows) - rest)
+        yield from self._cut(x[whole], y[whole], None if weights is None else weights[whole], size)
+        if rest > 0:
+            last = slice(len(rows) - rest, None)
+            yield from self._cut(x[last], y[last], None if weights is None else weights[last], rest)
 
-    def _targets(self, y: Matrix | Labels, batches: int) -> list[Matrix]:
-        """Return the targets of whole batches."""
-        size = self._batch_size
-        if y.dtype.kind == "f":
-            return [self._examples.targets(y[k * size : (k + 1) * size]) for k in range(batches)]
-        return list(self._examples.targets(y.reshape(batches, size)))
+    def _cut(
+        self, x: Matrix, y: Matrix | Labels, weights: Vector | None, size: int
+    ) -> Iterator[Batch]:
+        """Cut rows into batches of one size."""
+        many = len(x) // size
+        targets = self._examples.targets(y.reshape(many, size, *y.shape[1:]))
+        by_batch = repeat(None) if weights is None else weights.reshape(many, size)
+        return zip(x.reshape(many, size, x.shape[1]), targets, by_batch, strict=False)
 
 
 class StackedBatches:
