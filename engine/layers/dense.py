@@ -55,15 +55,15 @@ class Dense(Layer):
         by_unit = weight.mT
 
         def forward() -> None:
-            product(by_unit, below(x), out=z)
+            product(by_unit, below(x), z)
 
         if dz is None:
             return Bound(y, forward, nothing)
         d_weight, back, dz_rows = self.gradients["weight"], weight[..., : self.inputs, :], dz.mT
 
         def backward() -> None:
-            product(below(x), dz_rows, out=d_weight)
+            product(below(x), dz_rows, d_weight)
             if dx is not None:
-                product(back, dz, out=dx)
+                product(back, dz, dx)
 
         return Bound(y, forward, backward)
