@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from engine import spec
-from engine.activations import softmax
+from engine.activations import softmax, softmax_of_one
 from engine.arrays import Matrix, Shape, Tensor, Vector, aligned_zeros
 from engine.errors import SpecError
 from engine.layers.activation import Activation
@@ -29,7 +29,7 @@ from engine.wires import Bound, Wire, Workspace
 Output = Literal["softmax", "sigmoid", "exp", "identity"]
 """What becomes of the logits in a prediction."""
 
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 512
 BLOCK_BYTES = 2**20
 """Rows of a prediction go through so many at a time, and no more than stay in cache."""
 
@@ -237,7 +237,7 @@ class Network:
         bound = self._bound_to(1)
         np.copyto(bound.source.full, row.T)
         bound.run()
-        return answer(bound.logits.value[:, 0], self.architecture.output)[None]
+        return answer(bound.logits.full[:-1, 0], self.architecture.output)[None]
 
     @cached_property
     def _block(self) -> int:
@@ -324,7 +324,7 @@ def answer(logits: Matrix, output: Output) -> Matrix:
     The sigmoid of one logit becomes the probabilities of two classes.
     """
     if output == "softmax":
-        return softmax(logits)
+        return softmax(logits) if logits.ndim > 1 else softmax_of_one(logits)
     if output == "sigmoid":
         second = 0.5 * np.tanh(0.5 * logits) + 0.5
         return np.concatenate([1 - second, second])
