@@ -166,7 +166,8 @@ def _quick_cross_entropy(
             np.subtract(z, np.maximum.reduce(z, axis=0, out=total), slope)
             chosen = np.vdot(slope, t)
             fill(slope)
-        np.divide(slope, totals, slope)
+        np.reciprocal(totals, totals)
+        np.multiply(slope, totals, slope)
         np.subtract(slope, t, slope)
         np.multiply(slope, scale, slope)
         return (float(by_example.dot(logarithm)) - float(chosen)) / batch

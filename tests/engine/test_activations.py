@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from engine import spec
-from engine.activations import ACTIVATIONS, softmax
+from engine.activations import ACTIVATIONS, softmax, softmax_of_one
+from engine.layers.activation import Activation
 from engine.wires import Workspace
 
 PRECISIONS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -77,9 +78,25 @@ def test_no_activation_overflows(name, dtype):
     assert np.isfinite(slope).all()
 
 
-def test_the_slope_of_relu_at_zero_is_zero():
-    _, slope = run("relu", np.array([[-1.0, 0.0, 1.0]]))
-    assert slope.tolist() == [[0, 0, 1]]
+@PRECISIONS
+@pytest.mark.parametrize("repeats", [1, 7, 100])  # what vector instructions leave over goes alone
+def test_the_slope_of_relu_at_either_zero_is_zero(dtype, repeats):
+    tiny = np.finfo(dtype).smallest_subnormal
+    z = np.repeat(np.array([[-1.0, -tiny, -0.0, 0.0, tiny, 1.0, np.inf]], dtype), repeats, axis=1)
+    _, slope = run("relu", z)
+    assert slope.reshape(7, repeats).T.tolist() == [[0, 0, 0, 0, 1, 1, 1]] * repeats
+
+
+@PRECISIONS
+def test_a_gradient_passes_a_relu_bit_by_bit_or_not_at_all(dtype):
+    layer, workspace = Activation("relu", (4,)), Workspace(dtype, 1, learns=True)
+    x = workspace.wire(4)
+    x.value[:] = np.array([[-1, 1, 2, -2]], dtype).T
+    bound = layer.bind(x, workspace)
+    bound.forward()
+    bound.output.gradient[:] = np.array([[np.inf, -1e-30, -np.inf, 3]], dtype).T
+    bound.backward()
+    np.testing.assert_array_equal(x.gradient.T, np.array([[0, -1e-30, -np.inf, 0]], dtype))
 
 
 @PRECISIONS
@@ -87,6 +104,15 @@ def test_softmax_does_not_overflow(dtype):
     z = np.array([[1e4, -1e4, 1e4], [-1e4, -1e4, -1e4], [0, 1e4, 0]], dtype=dtype).T
     third = dtype(1) / dtype(3)
     assert softmax(z).T.tolist() == [[0.5, 0, 0.5], [third, third, third], [0, 1, 0]]
+
+
+@PRECISIONS
+@pytest.mark.parametrize("size", [1, 100, 1e4])
+def test_the_softmax_of_one_is_that_of_many(dtype, size, rng):
+    z = (size * rng.standard_normal((5, 3))).astype(dtype)
+    close = 20 * np.finfo(dtype).eps
+    for one, among_many in zip(z.T, softmax(z).T, strict=True):
+        np.testing.assert_allclose(softmax_of_one(one), among_many, rtol=close * max(size / 5, 1))
 
 
 @pytest.mark.parametrize("shift", [-1000.0, 1000.0])
