@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine import spec
-from engine.losses import bind_loss
+from engine.losses import FEW_CLASSES, bind_loss
 from engine.wires import Workspace
 
 PRECISIONS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -77,6 +77,21 @@ def test_losses_after_a_softmax_do_not_overflow(settings, dtype):
     assert value == {"cross_entropy": 1e4, "focal": 1e4, "squared_error": 0.5}[settings.type]
     assert np.isfinite(wire.gradient).all()
     assert wire.gradient[:, 0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("classes", [2, FEW_CLASSES, FEW_CLASSES + 1, 100])
+@pytest.mark.parametrize("size", [1, 1e3])
+def test_cross_entropy_is_the_same_for_few_and_many_classes(classes, size, rng):
+    z = size * rng.standard_normal((classes, 8))
+    t = np.eye(classes)[:, rng.integers(0, classes, 8)]
+    loss, wire = bound(spec.CrossEntropy(), "classification", z)
+    shifted = z - z.max(axis=0)
+    with np.errstate(all="ignore"):
+        value = loss(t, None)
+    expected = np.log(np.exp(shifted).sum(axis=0)) - (shifted * t).sum(axis=0)
+    assert value == pytest.approx(expected.mean(), rel=1e-12)
+    close = {"rtol": 1e-10, "atol": 1e-15}
+    np.testing.assert_allclose(wire.gradient, (softmax(shifted) - t) / 8, **close)
 
 
 @PRECISIONS
