@@ -64,9 +64,10 @@ def relu(z: Matrix, y: Matrix, workspace: Workspace) -> tuple[Step, Slope]:
 
     The slope is the sign of the output's bits, as an integer: those of 0 are 0, and those
     of a larger number are a larger integer. NumPy compares with an array of zeros quicker
-    than with one zero, and takes the signs of integers quicker than those of floats.
+    than with one zero, and takes the signs of integers quicker than those of floats. The
+    zeros are never written, so that many of them take no memory of their own.
     """
-    zeros, slope, y_bits = workspace.array(*y.shape), bits(workspace.array(*y.shape)), bits(y)
+    zeros, slope, y_bits = workspace.array(*y.shape), bits(workspace.scratch(*y.shape)), bits(y)
 
     def forward() -> None:
         np.maximum(z, zeros, out=y)

@@ -12,6 +12,7 @@ others, along which they lie. The same calls then compute all of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,10 +101,18 @@ class Workspace:
     ) -> None:
         self.dtype, self.batch, self.rng = np.dtype(dtype), batch, rng
         self.learns, self.shares, self.stack = learns, shares, stack
+        self._scratch = self.array(0)
 
     def array(self, *shape: int) -> Tensor:
         """Return an array of zeros."""
         return aligned_zeros(shape, self.dtype)
+
+    def scratch(self, *shape: int) -> Tensor:
+        """Return an array for what one step back leaves to nobody: such arrays share memory."""
+        size = math.prod(shape)
+        if self._scratch.size < size:
+            self._scratch = self.array(size)
+        return self._scratch[:size].reshape(shape)
 
     def mask(self, *shape: int) -> NDArray[np.bool_]:
         """Return an array of truth values."""
