@@ -121,7 +121,7 @@ def worker(_settings: Settings) -> int:
 def migrate_database(settings: Settings) -> int:
     """Bring the database to the newest revision."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.resolved_database_url)
+    database = Database(settings.resolved_database_url, statement_seconds=None)
     try:
         migrate.upgrade(database)
     finally:

@@ -38,6 +38,9 @@ from app.store.database import Database
 THREADS_TO_SPARE = 8
 """Server threads that are never given to held requests, so that others are still answered."""
 
+STATEMENT_SECONDS = 10.0
+"""How long a request waits for one answer of the database."""
+
 
 def create_app(settings: Settings, ending: Callable[[], bool] = lambda: False) -> Flask:
     """Put the API together; ``ending`` returns whether its process is asked to end."""
@@ -72,7 +75,7 @@ poll it while backpropagation runs, fetch predictions from the model that comes 
 
 
 def _services(settings: Settings, ending: Callable[[], bool]) -> Services:
-    database = Database(settings.resolved_database_url)
+    database = Database(settings.resolved_database_url, STATEMENT_SECONDS)
     scratch = settings.uploads_folder
     scratch.mkdir(parents=True, exist_ok=True)
     return Services(

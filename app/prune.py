@@ -22,7 +22,8 @@ from app.store.tables import now
 ORPHAN_SECONDS = 3600.0
 """What nobody refers to and is younger may be referred to in a moment: an upload is under way."""
 
-OURS = re.compile(rf"table_[0-9a-f]{{32}}\.arrow|{re.escape(INCOMING)}\w+|probe_[0-9a-f]{{32}}")
+_TABLE = r"table_[0-9a-f]{32}(-[0-9a-f]{64})?\.arrow"
+OURS = re.compile(rf"{_TABLE}|{re.escape(INCOMING)}\w+|probe_[0-9a-f]{{32}}")
 """What the service itself puts into the storage. Whatever else lies there is not ours to delete."""
 
 _DURATION = re.compile(r"([0-9]{1,5})([hdw])")

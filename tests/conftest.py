@@ -19,6 +19,17 @@ TEMPLATE = "migrated"
 _numbers = count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "try every point of a fault and race often, where a sample is tried otherwise"
+    parser.addoption("--thorough", action="store_true", help=words)
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether to take the time for every point of a fault and for many races."""
+    return bool(pytestconfig.getoption("--thorough"))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL server, up to the name of a database."""

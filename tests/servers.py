@@ -96,14 +96,27 @@ class Server:
 
     def kill(self) -> None:
         """Kill every process of it."""
-        root = psutil.Process(self.process.pid)
-        for process in [root, *root.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        self._tell(signal.SIGKILL)
         self.process.wait()
 
+    def freeze(self) -> None:
+        """Have it answer nothing more, while the kernel confirms every byte that it is sent."""
+        self._tell(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on, if it is there."""
+        self._tell(signal.SIGCONT)
+
+    def _tell(self, number: signal.Signals) -> None:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.process.pid)
+            for process in [root, *root.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+
     def end(self) -> None:
-        """End it."""
+        """End it, whatever state it is in."""
+        self.thaw()
         self.process.send_signal(self._end_signal)
         try:
             self.process.wait(STOP_SECONDS)

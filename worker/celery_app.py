@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from celery import bootsteps, signals
@@ -37,7 +38,8 @@ class ReconcilerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery s
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._reconciler = Reconciler(settings, _ring, _backlog, embedded=embedded(settings))
+        end = partial(_end, parent)
+        self._reconciler = Reconciler(settings, _ring, _backlog, end, embedded=embedded(settings))
 
     def start(self, _parent: Any) -> None:
         """Start with the worker."""
@@ -62,6 +64,19 @@ def _backlog() -> int:
         return int(queue.message_count)
 
 
+def _end(parent: Any, process: int) -> None:
+    if process in _processes(parent.pool):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _processes(pool: Any) -> list[int]:
+    """Return the numbers of the processes that train."""
+    with suppress(AttributeError):  # the pool has not begun, or has ended
+        return list(pool.info["processes"])
+    return []
+
+
 class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
     """Asks the children to put their jobs back once the worker is to end.
 
@@ -82,10 +97,9 @@ class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
                 self._ask(pool)
 
     def _ask(self, pool: Any) -> None:
-        with suppress(AttributeError):  # the pool has ended
-            for process in pool.info["processes"]:
-                with suppress(ProcessLookupError):
-                    os.kill(process, PUT_BACK)
+        for process in _processes(pool):
+            with suppress(ProcessLookupError):
+                os.kill(process, PUT_BACK)
 
 
 app.steps["worker"].update([ReconcilerStep, ShutdownStep])

@@ -55,6 +55,8 @@ class Reconciler(threading.Thread):
         Sends the doorbell's message for a job id.
     backlog : callable
         Counts the messages that no worker has taken yet.
+    end : callable
+        Ends a training process of this worker, by its number; does nothing to any other.
     embedded : bool
         Whether there is no broker, so that new jobs are looked for here.
     """
@@ -64,12 +66,13 @@ class Reconciler(threading.Thread):
         settings: Settings,
         ring: Callable[[str], None],
         backlog: Callable[[], int],
+        end: Callable[[int], None],
         *,
         embedded: bool,
     ) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._settings, self._embedded = settings, embedded
-        self._ring, self._backlog = ring, backlog
+        self._ring, self._backlog, self._end = ring, backlog, end
         self._patience = 0.0 if embedded else self._ring_again_seconds()
         self._over = threading.Event()
         self._host, self._retries = host_name(), retries(settings)
@@ -135,9 +138,16 @@ class Reconciler(threading.Thread):
                     )
 
     def reap(self, database: Database) -> None:
-        """Put jobs whose worker fell silent back into the queue, or fail them."""
+        """Put jobs whose worker fell silent back into the queue, or fail them.
+
+        A process of this worker that is frozen, or hangs where no thread of it
+        gets a turn, would never be free for another job; so it ends.
+        """
         with database.writing() as session:
+            silent = jobs.overdue(session, self._host)
             self._say("the worker fell silent", jobs.reap(session, self._retries))
+        for worker in silent:
+            self._end(int(worker.removeprefix(self._host)))
 
     def _say(self, what: str, lost: Sequence[tuple[str, JobStatus]]) -> None:
         for job_id, status in lost:

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from app import logs
 from app.config import Settings
-from app.store import checkpoints, datasets, jobs, trained_models
+from app.store import blobs, checkpoints, datasets, jobs, trained_models
 from app.store.blobs import Storage
 from app.store.database import UNAVAILABLE, Database
-from app.store.errors import CorruptArtifactError, LostClaimError
+from app.store.errors import CorruptArtifactError, CorruptFileError, LostClaimError
 from app.store.jobs import MEMORY_ADVICE, Claim, Signal
 from engine.checkpoint import dump_model
 from engine.data.formats import read_table
@@ -159,6 +159,8 @@ class Attempt:
                 return "checkpoint_damaged", f"{error}; {CHECKPOINT_ADVICE}"
             case EngineError():
                 return "invalid_data", str(error)
+            case CorruptFileError():
+                return "dataset_damaged", f"{error}; {DATASET_ADVICE}"
             case FileNotFoundError():
                 return "dataset_lost", f"the dataset's file is gone; {DATASET_ADVICE}"
             case MemoryError():
@@ -242,6 +244,7 @@ class Attempt:
     def _table(self, dataset_id: str) -> Table:
         dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
         with self._storage.local(dataset.location) as file:
+            blobs.check(file, dataset.location)
             return read_table(file, self._spec.columns)
 
     def _report(self, progress: Progress, fitting: Fitting) -> Signal:
@@ -310,6 +313,7 @@ class Attempt:
         data = dump_model(model)
 
         def write(session: Session) -> str:
+            jobs.hold(session, self._claim)
             model_id = trained_models.add(
                 session,
                 owner=self._claim.owner,

@@ -23,6 +23,7 @@ from app.api.errors import invalid
 from app.api.pages import answer_page
 from app.api.services import owner, services
 from app.store import datasets, uploads
+from app.store.blobs import sealed
 from app.store.tables import Dataset, new_id
 from engine.data import formats
 from engine.data.formats import Compression, Format
@@ -159,7 +160,7 @@ def _keep(received: Received, folder: Path) -> Response:
     source = _unpacked(received.path, folder, limit)
     arrow = folder / "table.arrow"
     table = formats.ingest(source, received.format, arrow, memory_limit_bytes=limit)
-    location = f"{new_id('table')}.arrow"
+    location = sealed(new_id("table"), arrow)
     services().storage.put(arrow, location)
     columns = [dataclasses.asdict(column) for column in profile(table)]
     with services().database.writing() as session:

@@ -24,6 +24,7 @@ from werkzeug.exceptions import (
 from app.store.database import UNAVAILABLE
 from app.store.errors import (
     ConflictError,
+    CorruptArtifactError,
     CursorError,
     IllegalMoveError,
     InFlightError,
@@ -76,6 +77,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(BodyError, _known)
     app.register_error_handler(StoreError, _known)
+    app.register_error_handler(CorruptArtifactError, _damaged)
     app.register_error_handler(EngineError, _known)
     for kind in UNAVAILABLE:
         app.register_error_handler(kind, _unavailable)
@@ -273,6 +275,13 @@ def _unavailable(error: Exception) -> Response:
     answer = problem(503, "Unavailable.", detail)
     answer.headers["Retry-After"] = "2"
     return answer
+
+
+def _damaged(error: CorruptArtifactError) -> Response:
+    """Answer no number that damaged weights would give."""
+    log.error("stored bytes are damaged", exc_info=error)
+    detail = "what the model was stored as has changed; train it again, or restore the database"
+    return problem(500, _title(CorruptArtifactError), detail)
 
 
 def _of_the_system(error: OSError) -> Response:

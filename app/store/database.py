@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
+import psycopg
 from sqlalchemy import (
     URL,
     Engine,
+    ExceptionContext,
     Float,
     PoolProxiedConnection,
     create_engine,
@@ -41,6 +43,9 @@ class Database:
     ----------
     url : str
         ``sqlite:///file`` or ``postgresql://…``.
+    statement_seconds : float or None
+        How long PostgreSQL may take to answer a statement; after that it is
+        away. None waits for as long as it takes.
 
     Attributes
     ----------
@@ -52,13 +57,13 @@ class Database:
         process queue in order instead of racing for the file.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, statement_seconds: float | None = 30.0) -> None:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             self.reader = _sqlite(parsed, "BEGIN", pool_size=0, query_only=True)
             self.writer = _sqlite(parsed, "BEGIN IMMEDIATE", pool_size=1, query_only=False)
         else:
-            self.writer = _postgresql(parsed)
+            self.writer = _postgresql(parsed, statement_seconds)
             self.reader = self.writer.execution_options(
                 postgresql_readonly=True, isolation_level="REPEATABLE READ"
             )
@@ -156,9 +161,9 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, statement_seconds: float | None) -> Engine:
     """Connect so that a server that went away costs seconds, not a hung thread."""
-    return create_engine(
+    engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         pool_size=8,
@@ -171,9 +176,50 @@ def _postgresql(url: URL) -> Engine:
         },
     )
 
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: Any, _record: Any, _: Any, options: dict[str, Any]) -> Impatient:
+        connection = Impatient.connect(**options)
+        connection.statement_seconds = statement_seconds
+        return connection
+
+    @event.listens_for(engine, "handle_error")
+    def _give_up(context: ExceptionContext) -> None:
+        """Do not connect to a server that is there and silent, which takes as long once more."""
+        if context.is_pre_ping and isinstance(context.original_exception, SilentError):
+            context.is_disconnect = False
+
+    return engine
+
 
 ANSWER_SECONDS = 3
-"""How long a connection to PostgreSQL, or one of the pool, is waited for."""
+"""How long PostgreSQL is waited for before a transaction: for a connection, one of the pool, or
+the answer whether it is there."""
+
+
+class SilentError(psycopg.OperationalError):
+    """PostgreSQL does not answer."""
+
+
+class Impatient(psycopg.Connection[Any]):
+    """A connection that is closed once the server is silent for too long.
+
+    A server that is frozen answers nothing while its kernel confirms every
+    byte, so no time-out of TCP ever ends the wait.
+    """
+
+    statement_seconds: float | None = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for what the server has to say."""
+        limit = ANSWER_SECONDS if self.autocommit else self.statement_seconds  # a ping commits
+        begun = time.monotonic()
+        try:
+            return super().wait(gen, interval, limit if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if limit is None or time.monotonic() - begun < limit:
+                raise
+            self.pgconn.finish()  # what it answers late would be taken for the next answer
+            raise SilentError(f"no answer within {limit:g} s") from error
 
 
 class DatabaseClock(FunctionElement[float]):

@@ -8,6 +8,7 @@
     ├── IllegalMoveError(id, status, to)    a job cannot become that from what it is
     ├── LostClaimError(id, attempt)         a worker no longer has the job it writes about
     ├── CorruptArtifactError(id)            stored bytes are not those that were written
+    ├── CorruptFileError(name)              the same of a file in the storage
     └── ConflictError(kind, reason)         something else is in the way
         ├── KeyReusedError(key)             an idempotency key came with another request
         └── InFlightError(key)              the first request with this key is not answered yet
@@ -58,6 +59,14 @@ class CorruptArtifactError(StoreError):
     def __init__(self, id: str) -> None:  # noqa: A002 - as the column is called
         super().__init__(f"the bytes of {id} do not match their sha256")
         self.id = id
+
+
+class CorruptFileError(StoreError):
+    """A stored file is damaged."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the bytes of {name} do not match their sha256")
+        self.name = name
 
 
 class ConflictError(StoreError):

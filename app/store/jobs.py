@@ -208,7 +208,8 @@ def request_pause(session: Session, owner: str, job_id: str) -> Job:
 def _stop(session: Session, owner: str, job_id: str, target: JobStatus, **request: bool) -> Job:
     """Ask the worker if there is one, else move the job at once; nobody claims it in between."""
     get(session, owner, job_id, lock=True)
-    asked = _change(session, Job.id == job_id, Job.status == JobStatus.RUNNING, **request)
+    held = (Job.status == JobStatus.RUNNING, Job.lease_expires >= database_clock())
+    asked = _change(session, Job.id == job_id, *held, **request)
     return asked or move(session, job_id, target)
 
 
@@ -525,6 +526,16 @@ def workers(session: Session, host: str) -> Sequence[str]:
     held = select(Job.lease_owner).where(Job.status == JobStatus.RUNNING).distinct()
     names = session.scalars(held.where(Job.lease_owner.startswith(host, autoescape=True)))
     return [name for name in names if name is not None]
+
+
+def overdue(session: Session, host: str) -> Sequence[str]:
+    """Return those among `workers` whose lease ran out; nobody renews it in this transaction."""
+    late = select(Job.lease_owner).where(
+        Job.status == JobStatus.RUNNING,
+        Job.lease_expires < database_clock(),
+        Job.lease_owner.startswith(host, autoescape=True),
+    )
+    return [name for name in session.scalars(late.with_for_update()) if name is not None]
 
 
 def bury(session: Session, worker: str, retries: Retries) -> list[tuple[str, JobStatus]]:

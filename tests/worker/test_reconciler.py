@@ -27,6 +27,8 @@ from worker.lease import host_name
 from worker.reconciler import SLOW_SECONDS, Reconciler
 
 HOUR = 3600.0
+BUSY_SECONDS = 3
+"""What a machine that has more to do than it can may add to a bound."""
 
 
 class Bell:
@@ -56,12 +58,19 @@ def bell():
 
 
 @pytest.fixture
-def make_reconciler(bell):
+def ended():
+    """The processes that were to be ended."""
+    return []
+
+
+@pytest.fixture
+def make_reconciler(bell, ended):
     """Make reconcilers that look at a database; those that were started end with the test."""
     made = []
 
     def make(backlog=0, embedded=False, **settings):
-        made.append(Reconciler(Settings(**settings), bell, lambda: backlog, embedded=embedded))
+        told = Settings(**settings)
+        made.append(Reconciler(told, bell, lambda: backlog, ended.append, embedded=embedded))
         return made[-1]
 
     yield make
@@ -144,6 +153,20 @@ def test_a_job_whose_lease_holds_is_left_alone(database, job, make_reconciler):
     take(database, job)
     make_reconciler().reap(database)
     assert look(database, job.id).status is JobStatus.RUNNING
+
+
+def test_a_process_of_this_machine_that_fell_silent_is_ended_and_no_other(
+    database, dataset, ended, make_reconciler
+):
+    silent, elsewhere, busy = (add_job(database, dataset) for _ in range(3))
+    hold_by(database, silent, os.getpid())
+    take(database, elsewhere)
+    expire(database)
+    hold_by(database, busy, os.getppid())
+    make_reconciler().reap(database)
+    assert ended == [os.getpid()]
+    for job, status in ((silent, "queued"), (elsewhere, "queued"), (busy, "running")):
+        assert look(database, job.id).status == status
 
 
 def test_a_job_that_costs_worker_after_worker_fails(database, job, make_reconciler):
@@ -235,6 +258,26 @@ def test_a_reconciler_that_was_frozen_reaps_nobody_at_once(database, job, make_r
     time.sleep(1)  # longer than a pause between two looks is without anything wrong
     reconciler.look(database)
     assert look(database, job.id).status is JobStatus.RUNNING
+
+
+def test_a_silent_worker_is_found_within_its_lease_and_two_looks(
+    database, database_url, dataset, make_reconciler, thorough
+):
+    lease_seconds, reap_seconds = 0.4, 0.1
+    make_reconciler(
+        database_url=database_url,
+        lease_seconds=lease_seconds,
+        heartbeat_seconds=0.1,
+        reap_seconds=reap_seconds,
+    ).start()
+    for _ in range(50 if thorough else 5):
+        job = add_job(database, dataset)
+        claim = take(database, job, lease_seconds=lease_seconds)
+        wait_until(lambda job=job: look(database, job.id).failures)
+        found = look(database, job.id)
+        assert (found.attempt, found.status) == (claim.attempt, JobStatus.QUEUED)
+        late = found.queued_at - found.claimed_at - lease_seconds
+        assert 0 <= late < 2 * reap_seconds + BUSY_SECONDS
 
 
 def test_a_cancel_that_the_dead_worker_did_not_hear_is_honoured(database, job, make_reconciler):

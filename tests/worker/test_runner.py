@@ -16,7 +16,7 @@ from app.store.blobs import Storage
 from app.store.lifecycle import JobStatus
 from app.store.tables import ArtifactChunk, TrainedModel
 from engine import training
-from engine.checkpoint import load_model
+from engine.checkpoint import dump_model, load_model
 from engine.data.formats import read_table
 from engine.model import prepare
 from tests import servers
@@ -365,6 +365,26 @@ def test_a_runner_that_lost_its_job_writes_nothing_more(
     make_runner(Beside(lose, at=3), checkpoint_seconds=1e-6, **pace).run()
     assert kept
     assert rows(database) == kept
+
+
+def test_a_job_that_is_deleted_while_its_model_is_written_leaves_nothing(
+    database, iris, make_runner, caplog, monkeypatch
+):
+    job = queue(database, iris)
+
+    def lose(model):
+        expire(database)
+        with database.writing() as session:
+            jobs.request_cancel(session, OWNER, job)
+            jobs.remove(session, OWNER, job)
+        return dump_model(model)
+
+    monkeypatch.setattr(runner_module, "dump_model", lose)
+    make_runner().run()
+    kept = rows(database)
+    assert not any(kept[table] for table in ("jobs", "models", "artifacts", "curve_points"))
+    assert "leaving it" in caplog.text
+    assert "job failed" not in caplog.text
 
 
 def test_a_job_that_fails_after_it_was_lost_is_not_failed(database, make_runner, diverging):

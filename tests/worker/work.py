@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select, text
 
 from app.store import artifacts, jobs
-from app.store.blobs import Storage
+from app.store.blobs import Storage, sealed
 from app.store.database import Database
 from app.store.jobs import Retries
 from app.store.tables import Base, Checkpoint, CurvePoint, Dataset, Job, TrainedModel
@@ -31,9 +31,10 @@ def add_table(database: Database, storage: Storage, file: Path, scratch: Path) -
     """Add a CSV file as a dataset, as an upload does."""
     arrow = scratch / "table.arrow"
     table = ingest(file, "csv", arrow, memory_limit_bytes=2**20)
-    storage.put(arrow, "table.arrow")
+    location = sealed("table", arrow)
+    storage.put(arrow, location)
     columns = [dataclasses.asdict(column) for column in profile(table)]
-    return add_dataset(database, rows=table.rows, columns=columns, location="table.arrow")
+    return add_dataset(database, rows=table.rows, columns=columns, location=location)
 
 
 def resolved(dataset: Dataset, **spec: Any) -> ResolvedSpec:

@@ -186,7 +186,7 @@ def test_the_format_of_a_form_can_be_said(library):
 def test_a_filename_is_a_label_and_never_a_path(library, filename, name):
     assert send_form(library, **form(filename=filename)).json["name"] == name
     for kept in (parts(library.app).settings.home / "datasets").iterdir():
-        assert re.fullmatch(r"table_[0-9a-f]{32}\.arrow", kept.name)
+        assert re.fullmatch(r"table_[0-9a-f]{32}-[0-9a-f]{64}\.arrow", kept.name)
 
 
 @pytest.mark.parametrize(

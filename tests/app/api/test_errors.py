@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,15 +68,17 @@ def test_a_method_that_does_nothing_names_those_that_do(library):
 
 def test_a_failure_shows_nothing_of_the_inside(ada, caplog):
     model = ada.model(ada.dataset())
+    odd = {"data": b"no model", "sha256": hashlib.sha256(b"no model").hexdigest()}
     with parts(ada.app).database.writing() as session:
-        session.execute(text("UPDATE artifacts SET sha256 = 'changed'"))
+        session.execute(text("UPDATE artifacts SET bytes = 8, sha256 = :sha256"), odd)
+        session.execute(text("UPDATE artifact_chunks SET data = :data"), odd)
     answer = ada.predict(model, [[5.1, 3.5, 1.4, 0.2]])
     body = problem(answer, 500)
     assert body["detail"] == "the service failed; quote the request id when you report it"
     for inside in ("art_", "sha256", "Traceback", "Error", ".py", "sqlite"):
         assert inside not in answer.text
     [logged] = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert "do not match their sha256" in str(logged.exc_info[1])
+    assert "the header is longer than the data" in str(logged.exc_info[1])
 
 
 def test_a_database_that_does_not_answer_is_said_and_when_to_try_again(make_app, tmp_path):
@@ -330,7 +333,8 @@ def test_a_pointer_is_escaped():
 
 
 def test_every_refusal_of_the_store_that_a_caller_can_cause_has_a_status():
-    inside = {store_errors.LostClaimError, store_errors.CorruptArtifactError}
+    damaged = {store_errors.CorruptArtifactError, store_errors.CorruptFileError}
+    inside = {store_errors.LostClaimError, *damaged}
     kinds = set(store_errors.StoreError.__subclasses__()) - inside
     assert kinds <= set(STATUS)
     ours = [kind for kind in STATUS if kind.__module__.startswith(("app", "engine"))]

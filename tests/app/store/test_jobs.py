@@ -337,6 +337,20 @@ def test_a_running_job_is_asked_to_stop_as_often_as_one_likes(database, job, cla
     assert look(database, job.id).status is JobStatus.CANCELLED
 
 
+@pytest.mark.parametrize(
+    ("ask", "status"), [(jobs.request_cancel, "cancelled"), (jobs.request_pause, "paused")]
+)
+def test_a_running_job_whose_worker_fell_silent_needs_no_worker_to_be_stopped(
+    database, job, claim, ask, status
+):
+    expire(database)
+    with database.writing() as session:
+        assert ask(session, OWNER, job.id).status == status
+    with pytest.raises(LostClaimError), database.writing() as session:
+        jobs.record_points(session, claim, [point(1)])
+    assert reap(database) == []
+
+
 def test_a_running_job_is_paused_and_resumed(database, job, claim):
     with database.writing() as session:
         jobs.request_pause(session, OWNER, job.id)
