@@ -1,0 +1,470 @@
+"""Whatever is killed, frozen, full or out of step: no job is lost, doubled or wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from datetime import datetime
+
+import psutil
+import pytest
+import redis
+from sqlalchemy import text
+
+from app.store.tables import Dataset
+from tests.e2e.services import DIGITS, log_lines
+from tests.e2e.sites import site as running_site
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+LEASE_SECONDS, REAP_SECONDS = 3, 0.5
+A_FEW_SECONDS = 5
+SLACK_SECONDS = 3
+"""What a machine with more to do than it can may add to a bound."""
+
+TERMINAL = ("succeeded", "failed", "cancelled")
+ENDLESS = {"target": "species", "training": {"epochs": 1_000_000}}
+QUICK = {"target": "species", "training": {"epochs": 5}}
+EPOCHS = 60
+SOME_SECONDS = {
+    "target": "digit",
+    "network": {
+        "layers": [
+            {"type": "dense", "units": 64, "activation": "relu"},
+            {"type": "dropout", "rate": 0.1},
+        ]
+    },
+    "schedule": {"type": "cosine"},
+    "training": {"epochs": EPOCHS, "batch_size": 16},
+    "seed": 7,
+}
+
+
+@pytest.fixture(scope="module", params=["embedded", "production"])
+def home_site(request, tmp_path_factory):
+    home = tmp_path_factory.mktemp(request.param)
+    with running_site(home, production=request.param == "production") as found:
+        yield found
+
+
+@pytest.fixture
+def site(home_site):
+    """The service, without workers and live jobs."""
+    yield home_site
+    home_site.clear()
+
+
+production_only = pytest.mark.parametrize("home_site", ["production"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def irises(home_site):
+    return home_site.caller.upload()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(home_site):
+    """The dataset of `SOME_SECONDS`, and the weights that it comes to when nothing happens."""
+    caller = home_site.caller
+    dataset = caller.upload(DIGITS)
+    worker = home_site.start_worker()
+    job = caller.submit(dataset, **SOME_SECONDS)
+    assert caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+    worker.kill()
+    return dataset, caller.weights(job)
+
+
+def assert_undisturbed(site, job, weights):
+    assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+    assert site.caller.epochs(job) == list(range(1, EPOCHS + 1))
+    assert site.caller.weights(job) == weights
+
+
+@contextmanager
+def followed(site, job):
+    """Look at a job again and again, for a ``with`` block; give what was seen."""
+    over, seen = threading.Event(), []
+
+    def look():
+        with site.open() as database:
+            while not over.wait(0.02):
+                seen.append(site.looks(database, job))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+
+
+def assert_truthful(seen):
+    """Make sure that who runs is held by a lease, and that an attempt never goes back."""
+    late = [look["lease"] for look in seen if look["status"] == "running"]
+    assert min(late) > -REAP_SECONDS - SLACK_SECONDS
+    attempts = [look["attempt"] for look in seen]
+    assert attempts == sorted(attempts)
+    for attempt in set(attempts):
+        epochs = [
+            look["epoch"]
+            for look in seen
+            if (look["attempt"], look["status"]) == (attempt, "running")
+        ]
+        begun = epochs.index(min(epochs)) if epochs else 0  # before, it tells of the one before
+        assert epochs[begun:] == sorted(epochs[begun:])
+
+
+# Workers.
+
+
+def test_a_worker_that_wakes_after_its_lease_writes_nothing_more(site, irises):
+    both = [site.start_worker(), site.start_worker()]
+    job = site.caller.submit(irises, **ENDLESS)
+    site.caller.wait_for_epoch(job, 2)
+    trainer = site.trainer(job)
+    first, second = sorted(both, key=lambda worker: trainer not in worker.family)
+    with followed(site, job) as seen:
+        site.freeze(*first.family)
+        wait_until(lambda: site.row(job).attempt == 2)
+        epoch = site.row(job).epoch
+        wait_until(lambda: site.row(job).epoch > epoch + 50)
+        first.tell_all(signal.SIGCONT)
+        first.wait_for_output("another worker has the job")
+        epoch = site.row(job).epoch
+        wait_until(lambda: site.row(job).epoch > epoch + 50)
+    assert_truthful(seen)
+    assert site.row(job).attempt == 2
+    assert "another worker has the job" not in second.logged.read_text()
+    epochs = site.caller.epochs(job)
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+def test_a_process_that_is_frozen_beside_its_worker_is_replaced(site, irises):
+    site.start_worker()
+    job = site.caller.submit(irises, **ENDLESS)
+    site.caller.wait_for_epoch(job, 2)
+    trainer = site.trainer(job)
+    site.freeze(trainer)
+    wait_until(lambda: site.row(job).attempt == 2)
+    epoch = site.row(job).epoch
+    wait_until(lambda: site.row(job).epoch > epoch + 2)
+    wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_killed_worker_is_replaced_within_lease_and_look(site, irises, thorough):
+    """Its process is known to be dead on this machine; elsewhere the lease tells."""
+    site.start_worker()
+    job = site.caller.submit(irises, **ENDLESS)
+    for attempt in range(1, 10 if thorough else 3):
+        wait_until(lambda attempt=attempt: site.row(job).attempt == attempt)
+        trainer = site.trainer(job)
+        begun = time.monotonic()
+        trainer.kill()
+        wait_until(lambda attempt=attempt: site.row(job).failures == attempt)
+        assert time.monotonic() - begun < LEASE_SECONDS + REAP_SECONDS + SLACK_SECONDS
+
+
+def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, irises):
+    worker = site.start_worker()
+    poison = site.caller.submit(irises, **ENDLESS)
+    good = [site.caller.submit(irises, **QUICK) for _ in range(5)]
+    for failures in (1, 2, 3):
+        site.trainer(poison).kill()
+        wait_until(lambda failures=failures: site.row(poison).failures == failures)
+    found = site.caller.wait_for(poison, *TERMINAL)
+    assert (found["status"], found["error"]["code"]) == ("failed", "worker_crashed")
+    for job in good:
+        assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+        assert site.row(job).failures == 0
+    assert worker.process.poll() is None
+
+
+def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site):
+    worker = site.start_worker(CHAINRULE_STALL_SECONDS="1", CHAINRULE_MAX_ATTEMPTS="2")
+    hanging, good = site.caller.upload(), site.caller.upload()
+    with_pipe(site, hanging)
+    stuck = site.caller.submit(hanging, **QUICK)
+    others = [site.caller.submit(good, **QUICK) for _ in range(3)]
+    found = site.caller.wait_for(stuck, *TERMINAL)
+    assert (found["status"], found["error"]["code"]) == ("failed", "stalled")
+    for job in others:
+        assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+    assert worker.process.poll() is None
+
+
+def with_pipe(site, dataset):
+    """Put a pipe that nobody writes in a dataset's place: to read it never ends."""
+    with site.open() as database, database.reading() as session:
+        file = site.home / "datasets" / session.get_one(Dataset, dataset).location
+    file.unlink()
+    os.mkfifo(file)
+
+
+def test_a_worker_that_is_asked_twice_to_end_puts_its_job_back(site, undisturbed):
+    dataset, weights = undisturbed
+    worker = site.start_worker()
+    job = site.caller.submit(dataset, **SOME_SECONDS)
+    site.caller.wait_for_epoch(job, 2)
+    begun = time.monotonic()
+    worker.tell(signal.SIGTERM)
+    time.sleep(0.1)  # like somebody who is not patient
+    worker.tell(signal.SIGTERM)
+    worker.wait()
+    assert time.monotonic() - begun < 10
+    found = site.row(job)
+    assert (found.status, found.attempt, found.failures) == ("queued", 1, 0)
+    site.start_worker()
+    assert_undisturbed(site, job, weights)
+
+
+def test_a_cancel_needs_neither_worker_nor_broker(site, irises):
+    worker = site.start_worker()
+    running, waiting = (site.caller.submit(irises, **ENDLESS) for _ in range(2))
+    site.caller.wait_for_epoch(running, 2)
+    site.freeze(*worker.family)
+    if site.broker is not None:
+        site.broker.freeze()
+    try:
+        answer = site.caller.post(f"/v1/jobs/{waiting}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+        site.caller.post(f"/v1/jobs/{running}/cancel").raise_for_status()
+        wait_until(
+            lambda: (
+                site.caller.post(f"/v1/jobs/{running}/cancel").json().get("status") == "cancelled"
+            ),
+            LEASE_SECONDS + SLACK_SECONDS,
+        )
+        epochs = site.caller.epochs(running)
+    finally:
+        if site.broker is not None:
+            site.broker.thaw()
+        worker.tell_all(signal.SIGCONT)
+    worker.wait_for_output("another worker has the job")
+    assert site.caller.job(running)["status"] == "cancelled"
+    assert site.caller.epochs(running) == epochs
+
+
+def test_a_long_job_holds_no_short_one_behind_its_worker(site, irises):
+    for _ in range(2):
+        site.start_worker()
+    long = site.caller.submit(irises, **ENDLESS)
+    site.caller.wait_for_epoch(long, 2)
+    for job in [site.caller.submit(irises, **QUICK) for _ in range(8)]:
+        assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+    assert site.caller.job(long)["status"] == "running"
+    assert site.row(long).attempt == 1
+
+
+# Clocks.
+
+SKEWED = """
+import time
+
+seconds, nanoseconds = time.time, time.time_ns
+time.time = lambda: seconds() + {seconds}
+time.time_ns = lambda: nanoseconds() + {seconds} * 10**9
+"""
+"""What gives a process of Python another idea of the time; waiting is by another clock."""
+
+
+def skewed(folder, hours):
+    """Return what starts a worker whose clock is so far from the right time."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SKEWED.format(seconds=3600 * hours))
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_a_worker_whose_clock_is_wrong_takes_from_nobody_and_loses_to_nobody(
+    site, irises, tmp_path
+):
+    slow, fast = skewed(tmp_path / "slow", -2), skewed(tmp_path / "fast", 2)
+    wrong = site.start_worker(**slow)
+    job = site.caller.submit(irises, **ENDLESS)
+    site.caller.wait_for_epoch(job, 1)
+    told = datetime.fromisoformat(next(log_lines(wrong.logged))["time"])
+    skew = told - site.row(job).created_at
+    assert skew.total_seconds() == pytest.approx(-2 * 3600, abs=600)
+    right = site.start_worker()
+    assert_held(site, job, attempt=1)
+    wrong.kill()
+    wait_until(lambda: site.row(job).attempt == 2)
+    assert site.row(job).failures == 1
+    site.start_worker(**fast)
+    assert_held(site, job, attempt=2)
+    assert site.trainer(job) in right.family
+
+
+def assert_held(site, job, attempt):
+    """Make sure that nobody takes a job over while a lease and more goes by."""
+    time.sleep(LEASE_SECONDS + 2 * REAP_SECONDS)  # nothing is to happen, so nothing can be awaited
+    assert site.row(job).attempt == attempt
+    epoch = site.row(job).epoch
+    wait_until(lambda: site.row(job).epoch > epoch)
+
+
+# Broker.
+
+
+@contextmanager
+def broker_away(broker, harm):
+    """Do harm to Redis, for a ``with`` block."""
+    with redis.Redis.from_url(broker.url) as client:
+        if harm == "killed":
+            broker.kill()
+        elif harm == "frozen":
+            broker.freeze()
+        else:
+            client.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            if harm == "killed":
+                broker.start()
+                broker.wait_until_it_answers()
+            elif harm == "frozen":
+                broker.thaw()
+            else:
+                client.config_set("maxmemory", 0)
+
+
+@production_only
+@pytest.mark.parametrize("harm", ["killed", "frozen", "full"])
+def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, irises, harm):
+    site.start_worker()
+    running = site.caller.submit(irises, **ENDLESS)
+    site.caller.wait_for_epoch(running, 2)
+    with broker_away(site.broker, harm):
+        begun = time.monotonic()
+        job = site.caller.submit(irises, **QUICK)
+        assert time.monotonic() - begun < A_FEW_SECONDS
+        ready = site.caller.get("/healthz/ready")
+        assert (ready.status_code == 503) == (harm in ("killed", "frozen"))
+        assert site.caller.get("/healthz/live").status_code == 200
+        epoch = site.row(running).epoch
+        wait_until(lambda: site.row(running).epoch > epoch + 2)
+        assert site.row(job).status == "queued"
+    site.caller.post(f"/v1/jobs/{running}/cancel").raise_for_status()
+    assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+    assert site.row(running).attempt == 1
+
+
+@production_only
+def test_a_message_that_dies_with_the_worker_that_fetched_it_is_no_lost_job(site, irises):
+    """A message that Redis handed out and nobody wrote down: kombu cannot get it back."""
+    worker = site.start_worker()
+    with redis.Redis.from_url(site.broker.url) as broker:
+        wait_until(lambda: any(c["cmd"] == "brpop" for c in broker.client_list()))
+        worker.process.send_signal(signal.SIGSTOP)
+        job = site.caller.submit(irises, **QUICK)
+        wait_until(lambda: broker.llen("chainrule") == 0)
+        worker.kill()
+        assert (broker.llen("chainrule"), broker.hlen("unacked")) == (0, 0)
+    assert site.row(job).status == "queued"
+    site.start_worker()
+    assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+    assert site.row(job).attempt == 1
+
+
+# Database.
+
+
+@production_only
+@pytest.mark.parametrize("harm", ["frozen", "killed"])
+def test_a_training_rests_while_the_database_is_away_and_goes_on_after(site, undisturbed, harm):
+    dataset, weights = undisturbed
+    site.start_worker()
+    job = site.caller.submit(dataset, **SOME_SECONDS)
+    site.caller.wait_for_epoch(job, 2)
+    trainer = site.trainer(job)
+    (site.database.freeze if harm == "frozen" else site.database.kill)()
+    try:
+        wait_until(lambda: rests(trainer), LEASE_SECONDS + SLACK_SECONDS)
+        time.sleep(LEASE_SECONDS)  # so that its lease is over when the database is back
+        assert rests(trainer)
+    finally:
+        if harm == "frozen":
+            site.database.thaw()
+        else:
+            site.database.start()
+            site.database.wait_until_it_answers()
+    assert_undisturbed(site, job, weights)
+    assert site.row(job).failures == 0
+
+
+def rests(process):
+    """Whether a process computes nothing for a while."""
+    before = sum(process.cpu_times()[:2])
+    time.sleep(0.5)  # for what it would compute
+    return sum(process.cpu_times()[:2]) - before < 0.1
+
+
+# All at once.
+
+
+def test_when_everything_is_killed_at_once_nothing_is_lost(site, undisturbed, thorough):
+    dataset, weights = undisturbed
+    jobs = []
+    for _ in range(20 if thorough else 1):
+        site.start_worker()
+        jobs += [site.caller.submit(dataset, **SOME_SECONDS) for _ in range(2)]
+        site.caller.wait_for_epoch(jobs[-2], 1)
+        site.kill_everything()
+        for server in filter(None, (site.database, site.broker)):
+            server.start()
+            server.wait_until_it_answers()
+        site.start_api()
+        site.caller.wait_until_ready()
+    site.start_worker()
+    for job in jobs:
+        assert_undisturbed(site, job, weights)
+
+
+def test_nothing_is_left_behind(site, irises):
+    """After a first round, in which caches fill, another leaves no more than the first."""
+    worker = site.start_worker()
+
+    def used():
+        jobs = [site.caller.submit(irises, **QUICK) for _ in range(4)]
+        for job in jobs[:3]:
+            assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+        killed = site.caller.submit(irises, **ENDLESS)
+        site.caller.wait_for_epoch(killed, 1)
+        site.trainer(killed).kill()
+        wait_until(lambda: site.row(killed).attempt == 2)
+        site.caller.post(f"/v1/jobs/{killed}/cancel").raise_for_status()
+        site.caller.wait_for(killed, "cancelled")
+        site.caller.upload()
+        trainers = [process for process in worker.family if process.num_threads() > 1]
+        return {
+            "processes": len(worker.family),
+            "descriptors": sum(process.num_fds() for process in trainers),
+            "of the API": sum(process.num_fds() for process in api_family(site)),
+            "in uploads": sorted((site.home / "uploads").iterdir()),
+            "connections": connections(site),
+        }
+
+    used()
+    first = used()
+    last = used()
+    for name in first:
+        assert last[name] <= first[name], (first, last)
+    assert last["in uploads"] == []
+
+
+def api_family(site):
+    parent = psutil.Process(site.api.process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def connections(site):
+    """Count the connections of workers and API to the database."""
+    if site.database is None:
+        return 0
+    with site.open() as database, database.reading() as session:
+        ours = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'chainrule'")
+        return session.scalar(ours) - 1  # this one
