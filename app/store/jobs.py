@@ -236,7 +236,7 @@ def remove(session: Session, owner: str, job_id: str) -> None:
     ConflictError
         It is live.
     """
-    job = get(session, owner, job_id)
+    job = get(session, owner, job_id, lock=True)
     if job.status in LIVE:
         raise ConflictError("job", f"{job_id} is {job.status}; cancel it first")
     _discard_checkpoint(session, job_id)
