@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import spec
-from engine.arrays import Matrix, Vector, bits
+from engine.arrays import Matrix, bits
 from engine.wires import Step, Workspace
 
 Slope = Callable[[], NDArray[Any]]
@@ -312,22 +312,11 @@ SWITCHES: frozenset[spec.Activation] = frozenset({"relu"})
 """Those whose slope is 0 or 1 and comes as integers: a gradient's bits times it are off or on."""
 
 
-SAFE_EXPONENT = 60.0
-"""Sums of exponentials from ``exp(-60)`` to ``exp(60)`` are as exact as those of shifted logits."""
-
-
 def softmax(logits: Matrix) -> Matrix:
     """Return ``exp(z) / sum(exp(z))`` of each column, shifted so that the largest exponent is 0."""
     p: Matrix = logits - np.maximum.reduce(logits, axis=0)
     np.exp(p, p)
-    np.divide(p, np.add.reduce(p, axis=0), p)
-    return p
-
-
-def softmax_of_one(logits: Vector) -> Vector:
-    """Return the softmax of one example's logits, shifted only if that is needed."""
-    if not logits.dot(logits) < SAFE_EXPONENT**2:
-        return softmax(logits)
-    p: Vector = np.exp(logits)
-    np.divide(p, np.add.accumulate(p)[-1:], p)
+    # Along a vector `reduce` would add in another order than it does down the columns.
+    total = np.add.accumulate(p)[-1] if p.ndim == 1 else np.add.reduce(p, axis=0)
+    np.divide(p, total, p)
     return p

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from engine import spec
-from engine.activations import SAFE_EXPONENT, logistic
+from engine.activations import logistic
 from engine.arrays import Matrix, Tensor, Vector
 from engine.wires import Wire, Workspace
 
@@ -134,6 +134,9 @@ def _cross_entropy(
 
     return values, fill
 
+
+SAFE_EXPONENT = 60.0
+"""Sums of exponentials from ``exp(-60)`` to ``exp(60)`` are as exact as those of shifted logits."""
 
 FEW_CLASSES = 32
 """With so few, one product writes an example's sum below every class, so that NumPy, which is slow

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from engine import spec
-from engine.activations import softmax, softmax_of_one
+from engine.activations import softmax
 from engine.arrays import Matrix, Shape, Tensor, Vector, aligned_zeros
 from engine.errors import SpecError
 from engine.layers.activation import Activation
@@ -324,7 +324,7 @@ def answer(logits: Matrix, output: Output) -> Matrix:
     The sigmoid of one logit becomes the probabilities of two classes.
     """
     if output == "softmax":
-        return softmax(logits) if logits.ndim > 1 else softmax_of_one(logits)
+        return softmax(logits)
     if output == "sigmoid":
         second = 0.5 * np.tanh(0.5 * logits) + 0.5
         return np.concatenate([1 - second, second])

@@ -141,11 +141,17 @@ class Reconciler(threading.Thread):
         """Put jobs whose worker fell silent back into the queue, or fail them.
 
         A process of this worker that is frozen, or hangs where no thread of it
-        gets a turn, would never be free for another job; so it ends.
+        gets a turn, would never be free for another job; so it ends. A database
+        that was away for the length of this transaction counts as away.
         """
+        begin = time.monotonic()
         with database.writing() as session:
             silent = jobs.overdue(session, self._host)
-            self._say("the worker fell silent", jobs.reap(session, self._retries))
+            lost = jobs.reap(session, self._retries)
+            if time.monotonic() - begin > SLOW_SECONDS:
+                session.rollback()
+                return
+        self._say("the worker fell silent", lost)
         for worker in silent:
             self._end(int(worker.removeprefix(self._host)))
 

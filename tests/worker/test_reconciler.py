@@ -251,6 +251,30 @@ def test_a_broker_that_takes_its_time_keeps_nobody_from_being_reaped(
     assert look(database, job.id).status is JobStatus.QUEUED
 
 
+def test_a_database_that_goes_away_while_leases_are_looked_at_costs_nobody_the_job(
+    database, job, make_reconciler, connect, database_url
+):
+    reconciler = make_reconciler(lease_seconds=2, heartbeat_seconds=1)
+    take(database, job)
+    expire(database)
+    begun = threading.Event()
+
+    def be_slow():
+        with connect(database_url).writing() as session:
+            jobs.get(session, OWNER, job.id, lock=True)
+            begun.set()
+            time.sleep(SLOW_SECONDS + 0.2)  # longer than a database that is there takes
+
+    slow = threading.Thread(target=be_slow)
+    slow.start()
+    begun.wait()
+    reconciler.reap(database)
+    slow.join()
+    assert look(database, job.id).status is JobStatus.RUNNING
+    reconciler.reap(database)
+    assert look(database, job.id).status is JobStatus.QUEUED
+
+
 def test_a_reconciler_that_was_frozen_reaps_nobody_at_once(database, job, make_reconciler):
     reconciler = make_reconciler(lease_seconds=2, heartbeat_seconds=1, reap_seconds=0.1)
     take(database, job)

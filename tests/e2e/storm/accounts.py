@@ -244,6 +244,8 @@ def check_paused(session: Session, ledger: Ledger) -> list[str]:
 def check_rests(fleet: Fleet, database: Database, ledger: Ledger) -> str:
     """Prune, as an operator would once the rests are old enough; then nothing may be left over.
 
+    The service has ended: a request whose client gave up may still come to its end.
+
     Returns
     -------
     str

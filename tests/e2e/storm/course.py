@@ -150,10 +150,10 @@ def _account(
     for each in steps.values():
         accounts.check_history(each, ledger)
     clients.settle(fleet, ledger)
-    pruned = accounts.check_rests(fleet, database, ledger)
-    database.dispose()
     if left := fleet.end():
         ledger.blame(f"processes that did not end: {left}")
+    pruned = accounts.check_rests(fleet, database, ledger)
+    database.dispose()
     accounts.check_integrity(fleet, ledger)
     report = Report(
         fleet.shape,
