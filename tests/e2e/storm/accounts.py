@@ -84,7 +84,7 @@ def keep_history(database: Database) -> None:
     if not database.is_sqlite:
         clock = "EXTRACT(EPOCH FROM clock_timestamp())"
     values = ("NEW.id", "OLD.status", *(f"NEW.{name}" for name in NOTED), "NEW.lease_owner", clock)
-    note = f"INSERT INTO storm_history ({', '.join(columns)}) VALUES ({', '.join(values)});"  # noqa: S608
+    note = f"INSERT INTO storm_history ({', '.join(columns)}) VALUES ({', '.join(values)});"  # noqa: S608 - our own names
     changed = " OR ".join(f"OLD.{name} <> NEW.{name}" for name in WATCHED)
     when = f"AFTER UPDATE ON jobs FOR EACH ROW WHEN ({changed})"
     number = "BIGSERIAL" if not database.is_sqlite else "INTEGER"
@@ -109,7 +109,7 @@ def keep_history(database: Database) -> None:
 def history(session: Session) -> dict[str, list[Step]]:
     """Return every change of every job, in order."""
     columns = ", ".join(("job_id", "former", *NOTED, "lease_owner", "at"))
-    rows = session.execute(text(f"SELECT {columns} FROM storm_history ORDER BY number"))  # noqa: S608
+    rows = session.execute(text(f"SELECT {columns} FROM storm_history ORDER BY number"))  # noqa: S608 - our own names
     steps: dict[str, list[Step]] = defaultdict(list)
     for job, former, status, *rest in rows:
         steps[job].append(Step(job, JobStatus(former), JobStatus(status), *rest))
