@@ -75,7 +75,7 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        self._files, self._root = url_to_fs(url, use_listings_cache=False)
+        self._files, self._root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
         self._is_local = isinstance(self._files, LocalFileSystem)
         if self._is_local:
             Path(self._root).mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ SLACK_SECONDS = 3
 TERMINAL = ("succeeded", "failed", "cancelled")
 ENDLESS = {"target": "species", "training": {"epochs": 1_000_000}}
 QUICK = {"target": "species", "training": {"epochs": 5}}
-EPOCHS = 60
+EPOCHS = 180
 SOME_SECONDS = {
     "target": "digit",
     "network": {
