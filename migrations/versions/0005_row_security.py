@@ -27,18 +27,18 @@ UPDATE artifacts SET owner = COALESCE(
 """
 
 MAKE_ROLE = f"""
-DO $$ BEGIN
+DO $$ DECLARE step text; BEGIN
+    step := 'CREATE ROLE {ROLE} NOLOGIN';
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{ROLE}') THEN
-        CREATE ROLE {ROLE} NOLOGIN;
+        EXECUTE step;
     END IF;
+    step := format('GRANT {ROLE} TO %I', current_user);
     IF NOT pg_has_role(current_user, '{ROLE}', 'MEMBER') THEN
-        GRANT {ROLE} TO CURRENT_USER;
+        EXECUTE step;
     END IF;
 EXCEPTION WHEN insufficient_privilege THEN
-    RAISE EXCEPTION 'this login may not make the role {ROLE}'
-        USING HINT = format(
-            'Have an administrator run: CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO %I;',
-            current_user);
+    RAISE EXCEPTION 'this login may not make the role {ROLE}, or not take it'
+        USING HINT = 'Have an administrator run this, and then migrate again: ' || step;
 END $$
 """
 
