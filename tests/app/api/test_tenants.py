@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import select
 
+import app.api as rooms
 from app.store import tenants
 from tests.app.api.callers import ABSENT, Caller, each_database, problem
+
+API = Path(rooms.__file__ or "").parent
 
 FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 
@@ -109,3 +114,10 @@ def test_the_second_wall_stands_where_the_first_has_fallen(app, ada, charles, he
 def test_without_the_second_wall_a_fallen_first_one_shows(charles, hers, monkeypatch):
     monkeypatch.setattr(tenants, "belonging_to", lambda _owner, table: select(table))
     assert charles.get(f"/v1/datasets/{hers.dataset}").status_code == 200
+
+
+@pytest.mark.parametrize("file", sorted(API.glob("*.py")), ids=lambda file: file.name)
+def test_every_session_of_a_request_is_for_its_owner(file):
+    opened = re.findall(r"database\.(?:reading|writing)\((.*?)\)", file.read_text())
+    for_whom = [argument for argument in opened if argument]
+    assert opened == for_whom or file.name in ("keys.py", "login.py")
