@@ -25,7 +25,7 @@ Request = dict[str, Any]
 def kills(
     request: pytest.FixtureRequest, database_kind: str, tmp_path: Path
 ) -> Callable[..., Iterator[None]]:
-    """Send a request again and again, killed one statement later each time, until it is answered."""
+    """Send a request again and again, killed a statement later each time, until it is answered."""
     url = request.getfixturevalue(f"{database_kind}_url")
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([crashing.__name__])
