@@ -1,9 +1,10 @@
 """Fuzz a parser: ``python -m tests.fuzz csv --minutes 10 --seed 1``.
 
-libFuzzer mutates the seeds towards code that was not reached yet (by atheris,
-which is to be installed: it is in no lock file, for it has no wheel for most
-machines). An exception that is no refusal, 10 seconds for one input, or
-2 GiB of memory end the run; the input is kept in the working folder.
+libFuzzer mutates the seeds towards code that was not reached yet. An exception
+that is no refusal, 10 seconds for one input, or 2 GiB of memory end the run;
+the input is kept in the working folder. What was mended goes to
+``tests/fuzz/found``. Of atheris, which brings libFuzzer, there are wheels for
+Linux on x86-64 alone.
 """
 
 from __future__ import annotations
