@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 import app.api as rooms
 from app.store import tenants
-from tests.app.api.callers import ABSENT, Caller, each_database, problem
+from tests.app.api.callers import ABSENT, Caller, each_database, parts, problem
 
 API = Path(rooms.__file__ or "").parent
 
@@ -85,6 +85,25 @@ def test_what_is_anothers_answers_on_every_route_as_what_is_absent(app, ada, cha
     for method, rule in routes:
         if method == "GET":
             assert ask(ada, method, rule, hers, hers.dataset)[0] == 200, (method, rule)
+
+
+@each_database
+def test_what_is_anothers_takes_the_steps_of_what_is_absent(app, charles, hers):
+    mine = charles.dataset()
+    database = parts(app).database
+    asked: list[str] = []
+    for engine in {database.reader, database.writer}:
+        event.listen(engine, "before_cursor_execute", lambda *what: asked.append(what[2]))
+
+    def steps(method: str, rule: str, things: Things) -> list[str]:
+        asked.clear()
+        ask(charles, method, rule, things, mine)
+        return list(asked)
+
+    for method, rule in calls(app):
+        absent = steps(method, rule, NOTHING)
+        assert absent
+        assert steps(method, rule, hers) == absent, (method, rule)
 
 
 @each_database
