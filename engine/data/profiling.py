@@ -1,10 +1,16 @@
-"""Profiles: what a column holds, in a few figures."""
+"""Profiles: what a column holds, in a few figures, worked out piece by piece.
+
+Counts, ends, mean and deviation are exact. Distinct values, the most frequent
+and quantiles are too as long as a column has no more than `DISTINCT` values;
+of one that has more, quantiles come from a sample of the rows.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +18,24 @@ from numpy.typing import NDArray
 from engine.data.table import NUMERIC, Column, ColumnType, Table
 
 TOP = 10
+
+DISTINCT = 50_000
+"""Distinct values of a column are counted up to here."""
+
+DISTINCT_OF_ALL = 2_000_000
+"""And those of all columns together; the columns with the most are given up first."""
+
+SAMPLED_ROWS = 1 << 15
+SAMPLED_CELLS = 1 << 21
+"""How many rows are sampled for quantiles, and how many cells of all columns."""
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+SEED = 20_240_131
+"""Of the sample: the same file has the same profile."""
+
+Figure = Literal["distinct", "top", "quantiles"]
+Flag = Literal["constant", "identifier"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +54,18 @@ class ColumnProfile:
         Different values that are present; not counted for a tensor.
     min, max, mean, std : scalar or None
         Of the finite values; ``std`` is the population's. Times as RFC 3339.
+    quantiles : dict of str to float, or None
+        Of the finite values, by the share that is not above.
     top : list of [value, count]
         The most frequent values, at most `TOP`.
     shape : list of int or None
         The shape of one value of a tensor.
+    approximate : list of str
+        Which figures are not exact: ``distinct`` is then the least that it is.
+    flags : list of str
+        ``constant``: there is one value. ``identifier``: it seems to number the rows.
+    notes : list of str
+        What is doubtful, in words.
     """
 
     name: str
@@ -47,119 +79,82 @@ class ColumnProfile:
     max: float | str | None = None
     mean: float | None = None
     std: float | None = None
+    quantiles: dict[str, float] | None = None
     top: list[list[Any]] | None = None
     shape: list[int] | None = None
+    approximate: list[Figure] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def profile(table: Table) -> list[ColumnProfile]:
     """Profile every column of a table."""
-    return [_profile(column) for column in table.columns]
+    profiler = Profiler(len(table.columns))
+    profiler.add(table)
+    return profiler.profiles()
 
 
-def _profile(column: Column) -> ColumnProfile:
-    if column.type == "tensor":
-        return _tensor(column)
-    if column.type in NUMERIC:
-        return _numeric(column)
-    if column.type == "category":
-        return _category(column)
-    if column.type == "timestamp":
-        return _timestamp(column)
-    return _text(column)
+class Profiler:
+    """Profiles a table that comes in pieces.
+
+    Parameters
+    ----------
+    columns : int
+        How many there are.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._rows = 0
+        self._columns: list[_Tally] = []
+        self._sample = _Sample(max(1, min(SAMPLED_ROWS, SAMPLED_CELLS // columns)))
+
+    def add(self, table: Table) -> None:
+        """Count the next rows."""
+        if not self._columns:
+            self._columns = [_TALLIES[column.type](column) for column in table.columns]
+        drawn = self._sample.draw(table.rows)
+        for tally, column in zip(self._columns, table.columns, strict=True):
+            tally.add(column, self._rows, drawn)
+        self._rows += table.rows
+        if self._sample.is_full:
+            kept = self._sample.thin()
+            for tally in self._columns:
+                tally.thin(kept)
+        self._spare()
+
+    def _spare(self) -> None:
+        """Give up counting the distinct values of columns that have very many."""
+        while sum(tally.counted for tally in self._columns) > DISTINCT_OF_ALL:
+            max(self._columns, key=lambda tally: tally.counted).give_up()
+
+    def profiles(self) -> list[ColumnProfile]:
+        """Return what was counted."""
+        return [tally.profile(self._rows) for tally in self._columns]
 
 
-def _first(mask: NDArray[np.bool_]) -> int | None:
-    return int(mask.argmax()) + 1 if mask.any() else None
+class _Sample:
+    """Rows at random, each as likely as any other, and no more than ``most``."""
 
+    def __init__(self, most: int) -> None:
+        self._rng = np.random.default_rng(SEED)
+        self._most, self._below = most, 1.0
+        self._draws = np.empty(0)
 
-def _spread(finite: NDArray[Any]) -> dict[str, Any]:
-    """Return min, max, mean and std, leaving out what overflows float64."""
-    if finite.size == 0:
-        return {}
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, std = finite.mean(dtype=np.float64), finite.std(dtype=np.float64)
-    figures = {"min": finite.min(), "max": finite.max(), "mean": mean, "std": std}
-    return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
+    def draw(self, rows: int) -> NDArray[np.intp]:
+        """Return which of the next rows are taken."""
+        draws = self._rng.random(rows)
+        taken = np.flatnonzero(draws < self._below)
+        self._draws = np.concatenate([self._draws, draws[taken]])
+        return taken
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there are too many."""
+        return len(self._draws) > self._most
 
-def _numeric(column: Column) -> ColumnProfile:
-    values = column.values
-    missing, infinite = np.isnan(values), np.isinf(values)
-    finite = values[~(missing | infinite)]
-    distinct, counts = np.unique(finite, return_counts=True)
-    most = np.argsort(-counts, kind="stable")[:TOP]
-    return ColumnProfile(
-        column.name,
-        column.type,
-        missing=int(missing.sum()),
-        non_finite=int(infinite.sum()),
-        first_missing=_first(missing),
-        first_non_finite=_first(infinite),
-        distinct=len(distinct),
-        top=[[_plain(column.type, distinct[i]), int(counts[i])] for i in most],
-        **_spread(finite),
-    )
-
-
-def _plain(kind: ColumnType, value: np.float64) -> bool | int | float:
-    if kind == "boolean":
-        return bool(value)
-    return int(value) if kind == "integer" else float(value)
-
-
-def _category(column: Column) -> ColumnProfile:
-    missing = column.values < 0
-    counts = np.bincount(column.values[~missing], minlength=len(column.levels))
-    most = np.argsort(-counts, kind="stable")[:TOP]
-    return ColumnProfile(
-        column.name,
-        column.type,
-        missing=int(missing.sum()),
-        first_missing=_first(missing),
-        distinct=int((counts > 0).sum()),
-        top=[[column.levels[i], int(counts[i])] for i in most],
-    )
-
-
-def _text(column: Column) -> ColumnProfile:
-    missing = np.array([value is None for value in column.values])
-    counts = Counter(column.values[~missing].tolist())
-    return ColumnProfile(
-        column.name,
-        column.type,
-        missing=int(missing.sum()),
-        first_missing=_first(missing),
-        distinct=len(counts),
-        top=[[value, count] for value, count in counts.most_common(TOP)],
-    )
-
-
-def _timestamp(column: Column) -> ColumnProfile:
-    missing = np.isnat(column.values)
-    present = column.values[~missing]
-    ends = (present.min(), present.max()) if len(present) else None
-    return ColumnProfile(
-        column.name,
-        column.type,
-        missing=int(missing.sum()),
-        first_missing=_first(missing),
-        distinct=len(np.unique(present)),
-        min=ends and f"{np.datetime_as_string(ends[0])}Z",
-        max=ends and f"{np.datetime_as_string(ends[1])}Z",
-    )
-
-
-def _tensor(column: Column) -> ColumnProfile:
-    inner = tuple(range(1, column.values.ndim))
-    missing = np.isnan(column.values).any(axis=inner)
-    infinite = np.isinf(column.values).any(axis=inner)
-    return ColumnProfile(
-        column.name,
-        column.type,
-        missing=int(missing.sum()),
-        non_finite=int(infinite.sum()),
-        first_missing=_first(missing),
-        first_non_finite=_first(infinite),
-        shape=list(column.shape),
-        **_spread(column.values[~(missing | infinite)]),
-    )
+    def thin(self) -> NDArray[np.intp]:
+        """Return which of the rows that were taken are kept."""
+        while self.is_full:
+            self._below /= 2
+            self._draws = ...
+        ...
