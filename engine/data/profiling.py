@@ -154,7 +154,363 @@ class _Sample:
 
     def thin(self) -> NDArray[np.intp]:
         """Return which of the rows that were taken are kept."""
-        while self.is_full:
+        while np.count_nonzero(self._draws < self._below) > self._most:
             self._below /= 2
-            self._draws = ...
-        ...
+        kept = np.flatnonzero(self._draws < self._below)
+        self._draws = self._draws[kept]
+        return kept
+
+
+class _Tally:
+    """What was counted of one column so far."""
+
+    def __init__(self, column: Column) -> None:
+        self._name, self._type = column.name, column.type
+        self._missing = self._present = 0
+        self._first_missing: int | None = None
+
+    @property
+    def counted(self) -> int:
+        """How many distinct values are kept."""
+        return 0
+
+    def give_up(self) -> None:
+        """Count distinct values no more."""
+
+    def thin(self, kept: NDArray[np.intp]) -> None:
+        """Keep only some rows of the sample."""
+
+    def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:
+        """Count a piece that ``before`` rows precede."""
+        raise NotImplementedError
+
+    def profile(self, rows: int) -> ColumnProfile:
+        """Return what was counted of so many rows."""
+        raise NotImplementedError
+
+    def _miss(self, missing: NDArray[np.bool_], before: int) -> None:
+        count = int(np.count_nonzero(missing))
+        if count and self._first_missing is None:
+            self._first_missing = before + _first(missing)
+        self._missing += count
+        self._present += len(missing) - count
+
+    def _described(self, distinct: int | None, **figures: Any) -> ColumnProfile:
+        """Return a profile with the flags that go by what is counted of every type."""
+        exact = distinct is not None and "distinct" not in figures.get("approximate", ())
+        flags: list[Flag] = figures.pop("flags", [])
+        notes = []
+        if distinct == 1 and exact:
+            flags = ["constant"]
+            notes.append("every value that is there is the same: nothing can be learnt from it")
+        if "identifier" in flags:
+            notes.append("no value comes twice: it seems to number the rows, not to describe them")
+        return ColumnProfile(
+            self._name,
+            self._type,
+            missing=self._missing,
+            first_missing=self._first_missing,
+            distinct=distinct,
+            flags=flags,
+            notes=notes,
+            **figures,
+        )
+
+
+def _first(mask: NDArray[np.bool_]) -> int:
+    return int(mask.argmax()) + 1
+
+
+class _Spread:
+    """Ends, mean and deviation of numbers that come in pieces (Chan, Golub & LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean = self._squares = 0.0
+        self._least, self._most = np.inf, -np.inf
+
+    def add(self, finite: NDArray[Any]) -> None:
+        """Take in the next numbers."""
+        if finite.size == 0:
+            return
+        self._least = min(self._least, float(finite.min()))
+        self._most = max(self._most, float(finite.max()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = finite.mean(dtype=np.float64)
+            squares = finite.var(dtype=np.float64, mean=mean) * finite.size
+            count = self._count + finite.size
+            apart = mean - self._mean
+            self._mean += apart * (finite.size / count)
+            self._squares += squares + apart * apart * (self._count * (finite.size / count))
+        self._count = count
+
+    def figures(self) -> dict[str, float]:
+        """Return min, max, mean and std, leaving out what overflows float64."""
+        if not self._count:
+            return {}
+        with np.errstate(over="ignore", invalid="ignore"):
+            std = np.sqrt(np.float64(self._squares) / self._count)
+        figures = {"min": self._least, "max": self._most, "mean": self._mean, "std": std}
+        return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
+
+
+class _Distinct:
+    """The distinct values of a column with their counts, as long as they are not too many."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.values = np.empty(0, dtype)
+        self.counts = np.empty(0, np.int64)
+        self.is_exact = True
+
+    def add(self, present: NDArray[Any]) -> None:
+        """Count the next values."""
+        if not self.is_exact or not len(present):
+            return
+        values, counts = np.unique(present, return_counts=True)
+        if len(self.values):
+            both = np.concatenate([self.values, values])
+            self.values, where = np.unique(both, return_inverse=True)
+            weights = np.concatenate([self.counts, counts])
+            counts = np.bincount(where, weights, len(self.values)).astype(np.int64)
+        else:
+            self.values = values
+        self.counts = counts
+        if len(self.values) > DISTINCT:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Keep nothing but that there are as many at least."""
+        self.is_exact = False
+        self._least = len(self.values)
+        self.values, self.counts = self.values[:0], self.counts[:0]
+
+    def __len__(self) -> int:
+        return len(self.values) if self.is_exact else self._least
+
+    def most(self) -> NDArray[np.intp]:
+        """Return the positions of the most frequent."""
+        return np.argsort(-self.counts, kind="stable")[:TOP]
+
+
+class _Numbers(_Tally):
+    """A column of numbers, integers or booleans."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._non_finite = 0
+        self._first_non_finite: int | None = None
+        self._spread, self._distinct = _Spread(), _Distinct(np.float64)
+        self._sample = np.empty(0)
+        self._last, self._rises = -np.inf, True
+
+    @property
+    def counted(self) -> int:
+        return len(self._distinct.values)
+
+    def give_up(self) -> None:
+        self._distinct.give_up()
+
+    def thin(self, kept: NDArray[np.intp]) -> None:
+        self._sample = self._sample[kept]
+
+    def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:
+        finite = values = column.values
+        if not np.isfinite(values).all():
+            missing, infinite = np.isnan(values), np.isinf(values)
+            self._miss(missing, before)
+            if infinite.any() and self._first_non_finite is None:
+                self._first_non_finite = before + _first(infinite)
+            self._non_finite += int(infinite.sum())
+            finite = values[~(missing | infinite)]
+        else:
+            self._present += len(values)
+        self._spread.add(finite)
+        self._distinct.add(finite)
+        self._sample = np.concatenate([self._sample, values[drawn]])
+        if self._rises and len(finite):
+            self._rises = bool(finite[0] > self._last and (np.diff(finite) > 0).all())
+            self._last = float(finite[-1])
+
+    def profile(self, rows: int) -> ColumnProfile:
+        distinct, figures = self._distinct, self._spread.figures()
+        count = self._present - self._non_finite
+        if distinct.is_exact:
+            quantiles = _weighted_quantiles(distinct.values, distinct.counts)
+        else:
+            sample = self._sample[np.isfinite(self._sample)]
+            quantiles = np.quantile(sample, QUANTILES).tolist() if len(sample) else []
+        is_other = self._rises or (distinct.is_exact and len(distinct) == count)
+        numbers = self._type == "integer" and rows >= MIN_IDENTIFIERS and count == rows and is_other
+        steps = numbers and figures["max"] - figures["min"] + 1 == rows
+        named = _IDENTIFIER.search(self._name) is not None
+        return self._described(
+            len(distinct),
+            non_finite=self._non_finite,
+            first_non_finite=self._first_non_finite,
+            quantiles={f"{q:g}": value for q, value in zip(QUANTILES, quantiles, strict=False)},
+            top=[[self._plain(distinct.values[i]), int(distinct.counts[i])] for i in distinct.most()]
+            if distinct.is_exact
+            else None,
+            approximate=[] if distinct.is_exact else ["distinct", "quantiles"],
+            flags=["identifier"] if steps or (numbers and named) else [],
+            **figures,
+        )
+
+    def _plain(self, value: np.float64) -> bool | int | float:
+        if self._type == "boolean":
+            return bool(value)
+        return int(value) if self._type == "integer" else float(value)
+
+
+MIN_IDENTIFIERS = 20
+"""Of fewer rows it is no wonder if all are different."""
+
+_IDENTIFIER = re.compile(r"(^|[_ .-])(id|key|index|no|number|nr)$|^(id|key|index)[_ .-]|Id$|ID$")
+
+
+def _weighted_quantiles(values: NDArray[Any], counts: NDArray[np.int64]) -> list[float]:
+    """Return what `numpy.quantile` returns of all values, each as often as it is counted."""
+    if not len(values):
+        return []
+    ends = np.cumsum(counts)
+    found = []
+    for share in QUANTILES:
+        at = share * (ends[-1] - 1)
+        low, high = values[np.searchsorted(ends, [np.floor(at), np.ceil(at)], side="right")]
+        found.append(float(low + (high - low) * (at - np.floor(at))))
+    return found
+
+
+class _Categories(_Tally):
+    """A column of categories; its levels are the same in every piece."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._levels = column.levels
+        self._counts = np.zeros(len(column.levels), np.int64)
+
+    def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:  # noqa: ARG002 - the parent's
+        missing = column.values < 0
+        self._miss(missing, before)
+        self._counts += np.bincount(column.values[~missing], minlength=len(self._levels))
+
+    def profile(self, rows: int) -> ColumnProfile:  # noqa: ARG002 - the parent's
+        most = np.argsort(-self._counts, kind="stable")[:TOP]
+        return self._described(
+            int((self._counts > 0).sum()),
+            top=[[self._levels[i], int(self._counts[i])] for i in most],
+        )
+
+
+class _Texts(_Tally):
+    """A column of text."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._counts: Counter[str] = Counter()
+        self._least: int | None = None
+
+    @property
+    def counted(self) -> int:
+        return len(self._counts)
+
+    def give_up(self) -> None:
+        self._least, self._counts = len(self._counts), Counter()
+
+    def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:  # noqa: ARG002 - the parent's
+        missing = np.equal(column.values, None)
+        self._miss(missing, before)
+        if self._least is None:
+            self._counts.update(column.values[~missing].tolist())
+            if len(self._counts) > DISTINCT or sum(map(len, self._counts)) > TEXT_CHARACTERS:
+                self.give_up()
+
+    def profile(self, rows: int) -> ColumnProfile:
+        if self._least is not None:
+            return self._described(self._least, approximate=["distinct"])
+        distinct = len(self._counts)
+        return self._described(
+            distinct,
+            top=[[value, count] for value, count in self._counts.most_common(TOP)],
+            flags=["identifier"] if distinct == rows >= MIN_IDENTIFIERS else [],
+        )
+
+
+TEXT_CHARACTERS = 1 << 24
+"""The distinct values of a column of text are counted up to so many characters."""
+
+
+class _Times(_Tally):
+    """A column of times."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._distinct = _Distinct(column.values.dtype)
+        self._least = self._most = np.datetime64("NaT", "us")
+
+    @property
+    def counted(self) -> int:
+        return len(self._distinct.values)
+
+    def give_up(self) -> None:
+        self._distinct.give_up()
+
+    def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:  # noqa: ARG002 - the parent's
+        missing = np.isnat(column.values)
+        self._miss(missing, before)
+        present = column.values[~missing]
+        self._distinct.add(present)
+        if len(present):
+            self._least = np.fmin(self._least, present.min())
+            self._most = np.fmax(self._most, present.max())
+
+    def profile(self, rows: int) -> ColumnProfile:  # noqa: ARG002 - the parent's
+        return self._described(
+            len(self._distinct),
+            min=_moment(self._least),
+            max=_moment(self._most),
+            approximate=[] if self._distinct.is_exact else ["distinct"],
+        )
+
+
+def _moment(time: np.datetime64) -> str | None:
+    return None if np.isnat(time) else f"{np.datetime_as_string(time)}Z"
+
+
+class _Tensors(_Tally):
+    """A column of tensors."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._shape = list(column.shape)
+        self._spread = _Spread()
+        self._non_finite = 0
+        self._first_non_finite: int | None = None
+
+    def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:  # noqa: ARG002 - the parent's
+        inner = tuple(range(1, column.values.ndim))
+        missing = np.isnan(column.values).any(axis=inner)
+        infinite = np.isinf(column.values).any(axis=inner)
+        self._miss(missing, before)
+        if infinite.any() and self._first_non_finite is None:
+            self._first_non_finite = before + _first(infinite)
+        self._non_finite += int(infinite.sum())
+        self._spread.add(column.values[~(missing | infinite)])
+
+    def profile(self, rows: int) -> ColumnProfile:  # noqa: ARG002 - the parent's
+        return self._described(
+            None,
+            non_finite=self._non_finite,
+            first_non_finite=self._first_non_finite,
+            shape=self._shape,
+            **self._spread.figures(),
+        )
+
+
+_TALLIES: dict[ColumnType, type[_Tally]] = {
+    **dict.fromkeys(NUMERIC, _Numbers),
+    "category": _Categories,
+    "text": _Texts,
+    "timestamp": _Times,
+    "tensor": _Tensors,
+}
