@@ -67,7 +67,11 @@ class Settings(BaseSettings):
     upload_limit_bytes: int = Field(default=256 * MIB, ge=1)
     """The largest upload that is taken."""
     unpacked_limit_bytes: int = Field(default=1024 * MIB, ge=1)
-    """The most that an upload may unpack to, and the most memory that reading it may take."""
+    """The most that an upload may unpack to."""
+    expansion_limit: float = Field(default=200, ge=1)
+    """How many times its size an upload may unpack to, where that is more than 64 MiB."""
+    cell_limit: int = Field(default=250_000_000, ge=1)
+    """How many values an upload may hold, a tensor counted as one; each is 8 bytes on disk."""
     body_limit_bytes: int = Field(default=64 * MIB, ge=1)
     """The largest JSON body that is taken."""
     body_seconds: Seconds = 300

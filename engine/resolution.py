@@ -158,6 +158,9 @@ def _check_targets(task: Task, targets: Sequence[ColumnProfile]) -> None:
         return
     if len(targets) > 1:
         raise SpecError("/target", "classification has one target; several are for regression")
+    if "distinct" in targets[0].approximate:
+        reason = f"column {targets[0].name!r} holds more than {targets[0].distinct:,} classes"
+        raise SpecError("/task", f"{reason}; ask for regression, or leave some out")
     if (targets[0].distinct or 0) < 2:
         only = targets[0].top[0][0] if targets[0].top else None
         reason = (

@@ -20,7 +20,7 @@ from app.store.database import UNAVAILABLE, Database
 from app.store.errors import CorruptArtifactError, CorruptFileError, LostClaimError
 from app.store.jobs import MEMORY_ADVICE, Claim, Signal
 from engine.checkpoint import dump_model
-from engine.data.formats import read_table
+from engine.data.formats.stored import read_table
 from engine.data.table import InputColumn, Table
 from engine.errors import CheckpointError, DivergedError, EngineError
 from engine.fitting import Fitting, fit

@@ -25,18 +25,37 @@ from app.api.services import owner, reading, services, writing
 from app.store import datasets, uploads
 from app.store.blobs import sealed
 from app.store.tables import Dataset, new_id
-from engine.data import formats
-from engine.data.formats import Compression, Format
-from engine.data.profiling import profile
+from engine.data.formats import stored
+from engine.data.formats.compression import decompress
+from engine.data.formats.ingestion import ingest
+from engine.data.formats.kinds import Compression, Format, Limits, Options
 
 bp = APIBlueprint("datasets", __name__, url_prefix="/v1/datasets", abp_tags=[Tag(name="Datasets")])
 
 MEDIA_TYPES: dict[str, Format] = {
     "text/csv": "csv",
     "text/tab-separated-values": "tsv",
+    "application/x-ndjson": "ndjson",
+    "application/json": "json",
+    "application/vnd.apache.parquet": "parquet",
+    "application/vnd.apache.arrow.file": "arrow",
+    "application/vnd.apache.arrow.stream": "arrow",
     "application/x-npz": "npz",
+    "application/zip": "images",
 }
-SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".npz": "npz"}
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".txt": "csv",
+    ".tsv": "tsv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".npz": "npz",
+    ".zip": "images",
+}
 MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 PACKED_SUFFIXES = (".gz", ".zst")
 PIECE_BYTES = 1 << 20
@@ -53,6 +72,11 @@ _UPLOAD_BODY = {
                     "file": {"type": "string", "format": "binary"},
                     "name": {"type": "string"},
                     "format": {"type": "string", "enum": list(get_args(Format))},
+                    "options": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"$ref": "#/components/schemas/UploadOptions"},
+                    },
                 },
             }
         },
@@ -73,11 +97,13 @@ class Received:
     sha256: str
     name: str
     format: Format
+    options: schemas.UploadOptions
 
     @property
     def fingerprint(self) -> str:
         """All that makes one upload another than the next."""
-        return f"{self.sha256} {self.format} {self.name}"
+        said = self.options.model_dump_json(exclude_unset=True)
+        return f"{self.sha256} {self.format} {said} {self.name}"
 
 
 @bp.post(
@@ -105,8 +131,9 @@ def _receive(folder: Path, query: schemas.UploadQuery) -> Received:
         known = ", ".join(["multipart/form-data", *MEDIA_TYPES])
         raise UnsupportedMediaType(f"expected one of {known}; got {request.mimetype or 'none'!r}")
     size, digest = _write(request.stream, folder / "upload")
-    kind = MEDIA_TYPES[request.mimetype]
-    return Received(folder / "upload", size, digest, query.name or f"untitled.{kind}", kind)
+    kind, name = MEDIA_TYPES[request.mimetype], query.name
+    options = query.options or schemas.UploadOptions()
+    return Received(folder / "upload", size, digest, name or f"untitled.{kind}", kind, options)
 
 
 def _receive_form(folder: Path, query: schemas.UploadQuery) -> Received:
@@ -122,7 +149,8 @@ def _receive_form(folder: Path, query: schemas.UploadQuery) -> Received:
     kind = form.format or _format_of(filename)
     size, digest = _write(files[0][1].stream, folder / "upload")
     name = form.name or query.name or filename
-    return Received(folder / "upload", size, digest, name, kind)
+    options = form.options or query.options or schemas.UploadOptions()
+    return Received(folder / "upload", size, digest, name, kind, options)
 
 
 def _label(filename: str) -> str:
@@ -156,13 +184,14 @@ def _keep(received: Received, folder: Path) -> Response:
 
     Equal uploads do not share a file: one could be deleted while the other is on its way.
     """
-    limit = services().settings.unpacked_limit_bytes
-    source = _unpacked(received.path, folder, limit)
+    settings = services().settings
+    limits = Limits(settings.cell_limit, settings.unpacked_limit_bytes, settings.expansion_limit)
+    source = _unpacked(received.path, folder, limits)
     arrow = folder / "table.arrow"
-    table = formats.ingest(source, received.format, arrow, memory_limit_bytes=limit)
+    options = Options(**received.options.model_dump(exclude_unset=True))
+    table = ingest(source, received.format, arrow, limits, options)
     location = sealed(new_id("table"), arrow)
     services().storage.put(arrow, location)
-    columns = [dataclasses.asdict(column) for column in profile(table)]
     with writing() as session:
         dataset = datasets.add(
             session,
@@ -172,7 +201,8 @@ def _keep(received: Received, folder: Path) -> Response:
             rows=table.rows,
             bytes=received.bytes,
             sha256=received.sha256,
-            columns=columns,
+            columns=[dataclasses.asdict(column) for column in table.columns],
+            sniffed=dict(table.sniffed),
             location=location,
         )
         where = url_for("datasets.show", dataset_id=dataset.id)
@@ -182,12 +212,12 @@ def _keep(received: Received, folder: Path) -> Response:
     return response
 
 
-def _unpacked(path: Path, folder: Path, limit_bytes: int) -> Path:
+def _unpacked(path: Path, folder: Path, limits: Limits) -> Path:
     with path.open("rb") as file:
         start = file.read(4)
     for magic, compression in MAGIC.items():
         if start.startswith(magic):
-            formats.decompress(path, folder / "unpacked", compression, limit_bytes)
+            decompress(path, folder / "unpacked", compression, limits)
             return folder / "unpacked"
     return path
 
@@ -202,6 +232,7 @@ def resource(dataset: Dataset) -> schemas.Dataset:
         bytes=dataset.bytes,
         sha256=dataset.sha256,
         created_at=dataset.created_at,
+        sniffed=dataset.sniffed or {},
         columns=[schemas.ColumnProfile.model_validate(column) for column in dataset.columns],
     )
 
@@ -227,7 +258,7 @@ def show(path: schemas.DatasetPath) -> Response:
 def rows(path: schemas.DatasetPath, query: schemas.RowsQuery) -> Response:
     """Show the first rows."""
     with file_of(path.dataset_id) as file:
-        return answer_json({"data": formats.first_rows(file, query.limit)})
+        return answer_json({"data": stored.first_rows(file, query.limit)})
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from app.store import artifacts, trained_models
 from app.store.tables import TrainedModel
 from engine.arrays import Matrix
 from engine.checkpoint import read_tensors
-from engine.data.formats import read_table
+from engine.data.formats.stored import read_table
 from engine.data.table import Table, table_from_instances
 from engine.errors import DataError, SchemaError
 from engine.model import Model

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from app.store.keys import USUAL, Scope
 from app.store.lifecycle import JobStatus
 from app.store.tables import now
-from engine.data.formats import Format
+from engine.data.formats.kinds import MISSING, Decimal, Delimiter, Encoding, Format
+from engine.data.profiling import Figure, Flag
 from engine.data.table import ColumnType, json_type
 from engine.spec import Spec, Task, TrainingSpec
 from engine.training import StopReason
@@ -103,11 +104,47 @@ class PageQuery(Taken):
     """`next_cursor` of the page before."""
 
 
+class UploadOptions(Taken):
+    """What is known of a file; the rest is sniffed."""
+
+    delimiter: Delimiter | None = None
+    """Between two values of delimited text."""
+    encoding: Encoding | None = None
+    """Of text."""
+    decimal: Decimal | None = None
+    """What stands before the fraction of a number in text."""
+    header: bool | None = None
+    """Whether the first row of delimited text names the columns."""
+    missing: list[Annotated[str, Field(max_length=100)]] = Field(
+        default=list(MISSING), max_length=100
+    )
+    """What counts as missing in text, beside nothing."""
+    day_first: bool | None = None
+    """Whether 1/2/2026 is in February."""
+    types: dict[str, Literal["number", "integer", "boolean", "category", "text", "timestamp"]] = {}
+    """What to take columns of text for."""
+
+
+def _json_object(value: Any) -> Any:
+    """Read an object from a form or a query, where it can only be text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError('expected a JSON object such as {"delimiter": ";"}') from error
+
+
+SentOptions = Annotated[UploadOptions, BeforeValidator(_json_object, json_schema_input_type=str)]
+
+
 class UploadQuery(Taken):
     """About a dataset that is sent as the raw body."""
 
     name: Title | None = None
     """What to call it; the file's name unless given."""
+    options: SentOptions | None = None
+    """`UploadOptions` as JSON."""
 
 
 class UploadForm(Taken):
@@ -117,6 +154,8 @@ class UploadForm(Taken):
     """What to call it; the file's name unless given."""
     format: Format | None = None
     """The format; told by the file's name unless given."""
+    options: SentOptions | None = None
+    """`UploadOptions` as JSON."""
 
 
 class RowsQuery(Taken):
@@ -185,14 +224,23 @@ class ColumnProfile(Answered):
     non_finite: int = 0
     """Infinite values."""
     distinct: int | None = None
+    """Different values, or the least that there are where `approximate` says so."""
     min: float | str | None = None
     max: float | str | None = None
     mean: float | None = None
     std: float | None = None
+    quantiles: dict[str, float] | None = None
+    """By the share of values that are not above: 0.05, 0.25, 0.5, 0.75 and 0.95."""
     top: list[list[Any]] | None = None
     """The most frequent values, each with its count."""
     shape: list[int] | None = None
     """Of one value of a tensor."""
+    approximate: list[Figure] = []
+    """Figures that are not exact, as there are too many different values to count."""
+    flags: list[Flag] = []
+    """`constant` has one value, `identifier` seems to number the rows."""
+    notes: list[str] = []
+    """What is doubtful, and what was decided, in words."""
 
 
 class Dataset(Answered):
@@ -207,6 +255,8 @@ class Dataset(Answered):
     sha256: str
     """Of the uploaded file."""
     created_at: datetime
+    sniffed: dict[str, Any]
+    """What was found out about the file as a whole: its encoding, delimiter, decimal, header."""
     columns: list[ColumnProfile]
 
 

@@ -26,6 +26,7 @@ def add(
     sha256: str,
     columns: list[dict[str, Any]],
     location: str,
+    sniffed: dict[str, Any] | None = None,
 ) -> Dataset:
     """Add a dataset whose file is in the storage under ``location``."""
     dataset = Dataset(
@@ -37,6 +38,7 @@ def add(
         bytes=bytes,
         sha256=sha256,
         columns=columns,
+        sniffed=sniffed,
         location=location,
     )
     session.add(dataset)

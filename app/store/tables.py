@@ -91,6 +91,8 @@ class Dataset(Base):
     """Of the file as it was uploaded, as is the sha256."""
     sha256: Mapped[str]
     columns: Mapped[list[dict[str, Any]]]
+    sniffed: Mapped[dict[str, Any] | None]
+    """What was found out about the file as a whole; None of a dataset from before."""
     location: Mapped[str]
     """The name of its file in the storage."""
     created_at: Mapped[datetime] = mapped_column(default=now)

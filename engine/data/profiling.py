@@ -348,7 +348,9 @@ class _Numbers(_Tally):
             non_finite=self._non_finite,
             first_non_finite=self._first_non_finite,
             quantiles={f"{q:g}": value for q, value in zip(QUANTILES, quantiles, strict=False)},
-            top=[[self._plain(distinct.values[i]), int(distinct.counts[i])] for i in distinct.most()]
+            top=[
+                [self._plain(distinct.values[i]), int(distinct.counts[i])] for i in distinct.most()
+            ]
             if distinct.is_exact
             else None,
             approximate=[] if distinct.is_exact else ["distinct", "quantiles"],
@@ -418,7 +420,7 @@ class _Texts(_Tally):
         self._least, self._counts = len(self._counts), Counter()
 
     def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:  # noqa: ARG002 - the parent's
-        missing = np.equal(column.values, None)
+        missing = np.array([value is None for value in column.values], bool)
         self._miss(missing, before)
         if self._least is None:
             self._counts.update(column.values[~missing].tolist())

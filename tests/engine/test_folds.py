@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from engine import stack, training
-from engine.data.formats import ingest
+from engine.data.formats.ingestion import ingest
+from engine.data.formats.stored import read_table
 from engine.data.profiling import profile
 from engine.errors import CheckpointError
 from engine.fitting import fit
@@ -38,7 +39,8 @@ DROPOUT = DropoutLayer(rate=0.1)
 @pytest.fixture(scope="module")
 def irises(tmp_path_factory):
     kept = tmp_path_factory.mktemp("iris") / "iris.arrow"
-    return ingest(DATA / "iris.csv", "csv", kept, memory_limit_bytes=0)
+    ingest(DATA / "iris.csv", "csv", kept)
+    return read_table(kept)
 
 
 def asked(rows, *, stop=None, **fields):

@@ -7,7 +7,8 @@ import gzip
 import numpy as np
 import pytest
 
-from engine.data.formats import ingest
+from engine.data.formats.ingestion import ingest
+from engine.data.formats.stored import read_table
 from engine.data.preprocessing import ClassEncoder, FeatureEncoder
 from engine.data.profiling import profile
 from engine.data.splits import split
@@ -46,7 +47,8 @@ def trained(rows, how):
 def iris(tmp_path_factory):
     """The irises, and a model of their species that was trained the whole way from the file."""
     kept = tmp_path_factory.mktemp("iris") / "iris.arrow"
-    rows = ingest(DATA / "iris.csv", "csv", kept, memory_limit_bytes=0)
+    ingest(DATA / "iris.csv", "csv", kept)
+    rows = read_table(kept)
     asked = TrainingSpec(
         target="species",
         network=NetworkSpec(layers=[DenseLayer(units=16)]),
@@ -103,7 +105,9 @@ def test_digits_are_learnt(tmp_path):
     unpacked = tmp_path / "digits.csv"
     with (DATA / "digits.csv.gz").open("rb") as packed:
         unpacked.write_bytes(gzip.decompress(packed.read()))
-    rows = ingest(unpacked, "csv", tmp_path / "digits.arrow", memory_limit_bytes=0)
+    kept = tmp_path / "digits.arrow"
+    ingest(unpacked, "csv", kept)
+    rows = read_table(kept)
     asked = TrainingSpec(
         target="digit",
         network=NetworkSpec(layers=[DenseLayer(units=64)]),

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from app.config import child_environment
 from engine.checkpoint import dump_model
-from engine.data.formats import ingest, read_table
-from engine.data.profiling import profile
+from engine.data.formats.ingestion import ingest
+from engine.data.formats.stored import read_table
 from engine.fitting import fit
 from engine.footprint import Footprint, footprint
 from engine.resolution import resolve
@@ -183,10 +183,9 @@ def prepare(name: str, folder: Path) -> Prepared:
     """Write the dataset of a case, and decide what it leaves open."""
     case, archive, file = CASES[name], folder / "table.npz", folder / f"{name}.arrow"
     np.savez(archive, **case.made)
-    table = ingest(archive, "npz", file, memory_limit_bytes=2**30)
-    columns = profile(table)
-    settings = resolve(case.spec, columns, table.rows, PARAMETER_BUDGET)
-    return Prepared(file, settings, footprint(settings, columns, table.rows))
+    table = ingest(archive, "npz", file)
+    settings = resolve(case.spec, table.columns, table.rows, PARAMETER_BUDGET)
+    return Prepared(file, settings, footprint(settings, table.columns, table.rows))
 
 
 def train(prepared: dict[str, Any], limit_bytes: int) -> None:

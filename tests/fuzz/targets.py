@@ -25,8 +25,10 @@ from app.config import MIB, Settings
 from app.factory import create_app
 from app.store import migrate
 from app.store.database import Database
-from engine.data import formats
-from engine.data.profiling import ColumnProfile, profile
+from engine.data.formats import compression, stored
+from engine.data.formats.ingestion import ingest
+from engine.data.formats.kinds import Compression, Format, Limits
+from engine.data.profiling import ColumnProfile
 from engine.errors import EngineError, FormatError
 from engine.footprint import check_memory
 from engine.resolution import resolve
@@ -36,6 +38,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "data"
 IRIS = (EXAMPLES / "iris.csv").read_bytes()
 LIMIT_BYTES = 16 * MIB
 """What an upload may unpack to."""
+
+LIMITS = Limits(cells=10**6, unpacked_bytes=LIMIT_BYTES)
 
 Target = Callable[[bytes], None]
 
@@ -47,19 +51,18 @@ def _folder() -> Path:
     return folder
 
 
-def _ingest(data: bytes, file_format: formats.Format) -> None:
+def _ingest(data: bytes, file_format: Format) -> None:
     """Read an upload; what is taken can be profiled, read again, and shown as JSON."""
     source, kept = _folder() / "upload", _folder() / "table.arrow"
     source.write_bytes(data)
     try:
-        table = formats.ingest(source, file_format, kept, memory_limit_bytes=LIMIT_BYTES)
+        table = ingest(source, file_format, kept, LIMITS)
     except FormatError:
         return
-    described = profile(table)
-    again = formats.read_table(kept)
-    assert (again.rows, len(again.columns)) == (table.rows, len(described))
-    assert len(formats.first_rows(kept, 5)) == min(5, table.rows)
-    for column in described:
+    again = stored.read_table(kept)
+    assert (again.rows, len(again.columns)) == (table.rows, len(table.columns))
+    assert len(stored.first_rows(kept, 5)) == min(5, table.rows)
+    for column in table.columns:
         json.dumps(schemas.ColumnProfile.model_validate(vars(column)).model_dump(mode="json"))
 
 
@@ -86,11 +89,11 @@ def npy(data: bytes) -> None:
     _ingest(packed.getvalue(), "npz")
 
 
-def _unpack(data: bytes, compression: formats.Compression) -> None:
+def _unpack(data: bytes, how: Compression) -> None:
     source, unpacked = _folder() / "packed", _folder() / "unpacked"
     source.write_bytes(data)
     try:
-        formats.decompress(source, unpacked, compression, LIMIT_BYTES)
+        compression.decompress(source, unpacked, how, LIMITS)
     except FormatError:
         assert not unpacked.exists() or unpacked.stat().st_size <= LIMIT_BYTES
 
@@ -129,8 +132,8 @@ def _resolve(asked: dict[str, Any]) -> TrainingSpec:
 @cache
 def _iris() -> tuple[list[ColumnProfile], int]:
     kept = _folder() / "iris.arrow"
-    table = formats.ingest(EXAMPLES / "iris.csv", "csv", kept, memory_limit_bytes=LIMIT_BYTES)
-    return profile(table), table.rows
+    table = ingest(EXAMPLES / "iris.csv", "csv", kept)
+    return table.columns, table.rows
 
 
 @cache

@@ -10,7 +10,7 @@ import pytest
 from app.store.blobs import Storage, check, sealed
 from app.store.errors import CorruptFileError
 from app.store.lifecycle import JobStatus
-from engine.data.formats import read_table
+from engine.data.formats.stored import read_table
 from tests.app.store.rows import look
 from tests.worker.work import Beside, queue
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.config import child_environment
-from engine.data.formats import ingest
+from engine.data.formats.ingestion import ingest
 from tests.worker.work import IRIS
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ BEGIN = """
 import sys
 import numpy as np
 from threadpoolctl import threadpool_limits
-from engine.data.formats import read_table
+from engine.data.formats.stored import read_table
 from worker.memory import limit_memory
 threadpool_limits(1, user_api="blas")
 limit_memory(int(sys.argv[1]))
@@ -77,7 +77,7 @@ print(result[0, 0])
 @pytest.mark.parametrize("limit_bytes", [64 * MIB, 1088 * MIB])
 def test_a_table_is_read_with_little_at_hand_and_leaves_the_rest_of_it(tmp_path, limit_bytes):
     kept = tmp_path / "iris.arrow"
-    ingest(IRIS, "csv", kept, memory_limit_bytes=0)
+    ingest(IRIS, "csv", kept)
     reading = """
 from pathlib import Path
 rows = read_table(Path(sys.argv[2])).rows

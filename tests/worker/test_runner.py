@@ -17,7 +17,7 @@ from app.store.lifecycle import JobStatus
 from app.store.tables import ArtifactChunk, TrainedModel
 from engine import training
 from engine.checkpoint import dump_model, load_model
-from engine.data.formats import read_table
+from engine.data.formats.stored import read_table
 from engine.model import prepare
 from tests import servers
 from tests.app.store.rows import OWNER, add_job, look, take

@@ -15,8 +15,8 @@ from app.store.blobs import Storage, sealed
 from app.store.database import Database
 from app.store.jobs import Retries
 from app.store.tables import Base, Checkpoint, CurvePoint, Dataset, Job, TrainedModel
-from engine.data.formats import ingest
-from engine.data.profiling import ColumnProfile, profile
+from engine.data.formats.ingestion import ingest
+from engine.data.profiling import ColumnProfile
 from engine.resolution import resolve
 from engine.spec import PARAMETER_BUDGET, ResolvedSpec, TrainingSpec
 from tests.app.store.rows import add_dataset, add_job
@@ -30,10 +30,10 @@ HIDDEN = {"job_id", "seconds"}
 def add_table(database: Database, storage: Storage, file: Path, scratch: Path) -> Dataset:
     """Add a CSV file as a dataset, as an upload does."""
     arrow = scratch / "table.arrow"
-    table = ingest(file, "csv", arrow, memory_limit_bytes=2**20)
+    table = ingest(file, "csv", arrow)
     location = sealed("table", arrow)
     storage.put(arrow, location)
-    columns = [dataclasses.asdict(column) for column in profile(table)]
+    columns = [dataclasses.asdict(column) for column in table.columns]
     return add_dataset(database, rows=table.rows, columns=columns, location=location)
 
 

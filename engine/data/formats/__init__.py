@@ -1,4 +1,6 @@
-"""Files of many formats to one Arrow file, in bounded memory. Read it in this order:
+"""Files of many formats to one Arrow file, in bounded memory.
+
+Read it in this order:
 
 1. `engine.data.formats.kinds`: the formats, and what a caller may say of a file.
 2. `engine.data.formats.ingestion`: the way of a file, from bytes to a kept table.

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.data.formats.compression import PIECE_BYTES, check_expansion
-from engine.data.formats.kinds import PIECE_CELLS, PIECE_ROWS, Limits, Piece, Source
+from engine.data.formats.kinds import PIECE_CELLS, PIECE_ROWS, Limits, Piece, Source, numbered
 from engine.data.formats.names import check_cells, check_names
 from engine.errors import FormatError
 
@@ -75,7 +75,7 @@ def _array(
     try:
         with archive.open(member) as packed, file.open("wb") as out:
             _copy(packed, out, member.file_size)
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         if error.errno is not None:
             raise
@@ -84,6 +84,7 @@ def _array(
         raise
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and NumPy each raise their own
         raise _unreadable(name, error) from error
+    return array
 
 
 def _unreadable(name: str, error: Exception) -> FormatError:
@@ -128,7 +129,7 @@ def _pieces(columns: dict[str, NDArray[Any]], rows: int) -> Iterator[Piece]:
     most = max(1, min(PIECE_ROWS, PIECE_CELLS // width))
     for start in range(0, rows, most):
         batch = pa.record_batch(_columns(columns, slice(start, start + most)))
-        yield Piece(batch, lambda row, start=start: f"row {start + row + 1:,}")
+        yield Piece(batch, numbered(start + 1))
 
 
 def _columns(columns: dict[str, NDArray[Any]], rows: slice) -> dict[str, pa.Array]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.data.formats.compression import check_expansion
-from engine.data.formats.kinds import PIECE_CELLS, PIECE_ROWS, Limits, Piece, Source
+from engine.data.formats.kinds import PIECE_CELLS, PIECE_ROWS, Limits, Piece, Source, numbered
 from engine.data.formats.names import check_cells, check_names
 from engine.errors import FormatError
 
@@ -87,8 +87,7 @@ def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[Piece]:
     before = 0
     for batch in batches:
         if batch.num_rows:
-            first = before + 1
-            yield Piece(batch, lambda row, first=first: f"row {first + row:,}")
+            yield Piece(batch, numbered(before + 1))
         before += batch.num_rows
     _check_rows(before)
 
@@ -111,7 +110,7 @@ def _explained(what: str) -> Iterator[None]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _check_types(schema: pa.Schema) -> None:

@@ -191,10 +191,10 @@ def text_of(path: Path, encoding: str) -> Iterator[bytes]:
                 break
             file.seek(0)
         while piece := file.read(PIECE_BYTES):
-            text = ends.decode(_decoded(decoder, piece, line))
+            text = ends.decode(_decoded(decoder, piece, line)).encode()
             _check_characters(text, line)
-            line += text.count("\n")
-            yield text.encode()
+            line += text.count(NEWLINE)
+            yield text
         rest = ends.decode(_decoded(decoder, b"", line, final=True), final=True)
         yield rest.encode()
 
@@ -211,15 +211,17 @@ def _decoded(
         raise FormatError(at, None, reason) from error
 
 
-_CONTROL = re.compile("[\0-\x08\x0e-\x1f]")
+_CONTROLS = bytes({*range(0x20)} - set(b"\t\n\v\f\r"))
+_CONTROL = re.compile(b"[" + re.escape(_CONTROLS) + b"]")
 
 
-def _check_characters(text: str, line: int) -> None:
-    found = _CONTROL.search(text)
-    if found is not None:
-        at = line + text.count("\n", 0, found.start())
-        reason = f"holds the control character {ord(found[0]):#04x}, which no text has"
-        raise FormatError(at, None, f"{reason}; remove it, or send `format` if it is another")
+def _check_characters(text: bytes, line: int) -> None:
+    if len(text.translate(None, _CONTROLS)) == len(text):
+        return
+    found = next(_CONTROL.finditer(text))
+    at = line + text.count(NEWLINE, 0, found.start())
+    reason = f"holds the control character {ord(found[0]):#04x}, which is in no text"
+    raise FormatError(at, None, f"{reason}; remove it, or send `format` if it is another")
 
 
 def _blocks(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, bytes]]:
@@ -289,7 +291,7 @@ def _quoted(block: bytes, delimiter: str) -> tuple[NDArray[np.intp], NDArray[np.
     return begins, ends
 
 
-_VALUE = {
+_VALUE: dict[str, re.Pattern[bytes]] = {
     delimiter: re.compile(
         rb'(?:(?<=[\n%b])|\A)"[^"]*(?:""[^"]*)*(?:"|\Z)' % re.escape(delimiter.encode())
     )
@@ -311,7 +313,9 @@ def _names(path: Path, dialect: Dialect) -> tuple[list[str], int]:
         if blank == len(block):
             continue
         at = line + blank
-        reader = csv.reader(_narrow(_lines(block[blank:]), dialect, at), delimiter=dialect.delimiter)
+        reader = csv.reader(
+            _narrow(_lines(block[blank:]), dialect, at), delimiter=dialect.delimiter
+        )
         try:
             row = next(reader)
         except csv.Error as error:
@@ -363,9 +367,7 @@ def _piece(block: bytes, line: int, delimiter: str, names: list[str]) -> Piece:
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(block),
-            pa.csv.ReadOptions(
-                use_threads=False, column_names=names, block_size=len(block) + 1
-            ),
+            pa.csv.ReadOptions(use_threads=False, column_names=names, block_size=len(block) + 1),
             pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             pa.csv.ConvertOptions(column_types=strings, strings_can_be_null=False),
         )
@@ -375,9 +377,7 @@ def _piece(block: bytes, line: int, delimiter: str, names: list[str]) -> Piece:
     return Piece(rows, lambda row: f"line {_line_of(block, line, delimiter, row):,}")
 
 
-def _explain(
-    block: bytes, line: int, delimiter: str, columns: int, error: Exception
-) -> NoReturn:
+def _explain(block: bytes, line: int, delimiter: str, columns: int, error: Exception) -> NoReturn:
     """Raise what is wrong with rows that Arrow refused; it counts rows, not lines."""
     reader = csv.reader(_lines(block), delimiter=delimiter)
     try:

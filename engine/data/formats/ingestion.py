@@ -123,7 +123,9 @@ def _check_options(schema: pa.Schema, options: Options) -> None:
     for name in options.types:
         if name not in schema.names:
             hint = nearest(name, schema.names)
-            raise FormatError(None, name, f"`types` names it, but the file has no such column{hint}")
+            raise FormatError(
+                None, name, f"`types` names it, but the file has no such column{hint}"
+            )
 
 
 class Read:
@@ -209,12 +211,13 @@ class Read:
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_time(kind)
+    known = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_time,
     )
+    return any(is_one(kind) for is_one in known)
 
 
 def _strings(column: pa.Array, name: str) -> pa.Array:

@@ -94,6 +94,11 @@ class Piece:
     place: Callable[[int], str]
 
 
+def numbered(first: int) -> Callable[[int], str]:
+    """Return the place of rows by their number, the first of them the ``first`` of the file."""
+    return lambda row: f"row {first + row:,}"
+
+
 @dataclass(frozen=True)
 class Source:
     """A file that was opened.

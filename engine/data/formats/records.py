@@ -113,7 +113,9 @@ def _whole(text: str, line: int) -> Any:
 
 def _broken(error: json.JSONDecodeError, column: int, text: str) -> str:
     hint = "; an array of rows is the format `json`" if text.lstrip().startswith("[") else ""
-    return f"not JSON: {error.msg} at character {column}{hint or '; expected an object on the line'}"
+    return (
+        f"not JSON: {error.msg} at character {column}{hint or '; expected an object on the line'}"
+    )
 
 
 def _one_by_one(pieces: Iterator[str]) -> Iterator[Row]:

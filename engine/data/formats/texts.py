@@ -130,7 +130,9 @@ class TextColumn:
             alive = _reading(before, values)
         if before and not alive:
             self._fall(before, values, place)
-        elif alive and alive[0].kinds[0].words == DECORATED and before[0].kinds[0].words != DECORATED:
+        elif (
+            alive and alive[0].kinds[0].words == DECORATED and before[0].kinds[0].words != DECORATED
+        ):
             self._explain_number(alive[0].kinds[0], values)
         self._families = alive
         self._seen += len(values) - values.null_count
@@ -209,10 +211,8 @@ class TextColumn:
         if odd:
             words = " and ".join(repr(word) for word in sorted(self._words)[:4])
             notes.append(f"{words} are read as true and false")
-        for mark in ("?", "-"):
-            if self._marks[mark]:
-                notes.append(f"{mark!r} counts as missing, {self._marks[mark]:,} times")
-        return notes
+        marks = [(mark, self._marks[mark]) for mark in ("?", "-") if self._marks[mark]]
+        return notes + [f"{mark!r} counts as missing, {count:,} times" for mark, count in marks]
 
     def _present(self, strings: pa.Array, *, count: bool = False) -> pa.Array:
         """Return the strings, null where they say that there is nothing."""
@@ -241,7 +241,9 @@ def _first_bad(kind: Kind, values: pa.Array) -> int:
 
 def _ambiguous(kinds: list[Kind]) -> str:
     readings = " or ".join(kind.words for kind in kinds)
-    return f"{readings}: no value tells which; taken as {kinds[0].words}, `day_first` says otherwise"
+    return (
+        f"{readings}: no value tells which; taken as {kinds[0].words}, `day_first` says otherwise"
+    )
 
 
 # -- numbers --------------------------------------------------------------------------------------
@@ -258,7 +260,9 @@ def _holds(values: pa.Array, letters: bytes) -> bool:
 
 def _integer(values: pa.Array) -> pa.Array:
     if _holds(values, b"xX"):  # Arrow reads 0x10 as an integer, but not as a number
-        values = pc.if_else(pc.match_substring(values, "x", ignore_case=True), "hexadecimal", values)
+        values = pc.if_else(
+            pc.match_substring(values, "x", ignore_case=True), "hexadecimal", values
+        )
     return pc.cast(values, pa.int64())
 
 
@@ -331,7 +335,9 @@ def _iso_loose(values: pa.Array) -> pa.Array:
     """Read ISO 8601 with finer fractions, months alone, slashes, or digits left out."""
     values = pc.replace_substring_regex(values, r"(\.\d{6})\d+", r"\1")
     values = pc.replace_substring_regex(values, r"^(\d{4})[-/](\d{1,2})$", r"\1-\2-01")
-    return _reordered(values, rf"^(\d{{4}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){_TIME}", r"\1-0\2-0\3 \4")
+    return _reordered(
+        values, rf"^(\d{{4}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){_TIME}", r"\1-0\2-0\3 \4"
+    )
 
 
 def _zoned(values: pa.Array) -> pa.Array:
@@ -388,9 +394,7 @@ def _numbers(decimal: Decimal) -> Family:
     return Family(kinds, _MAY_BE_NUMBER)
 
 
-def _families(
-    decimal: Decimal, day_first: bool | None, wanted: ColumnType | None
-) -> list[Family]:
+def _families(decimal: Decimal, day_first: bool | None, wanted: ColumnType | None) -> list[Family]:
     numbers = _numbers(decimal)
     orders = {None: [*_MONTHS, *_DAYS], True: _DAYS, False: _MONTHS}[day_first]
     of_type = {

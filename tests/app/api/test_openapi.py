@@ -12,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from app.api.datasets import MEDIA_TYPES
 from app.factory import VERSION
 from engine import spec
-from engine.data.formats import FORMATS
+from engine.data.formats.kinds import FORMATS
 from engine.spec import Activation
 from tests.app.api.callers import IRIS, QUICK, Caller, each_database, problem
 from tests.streams import events
