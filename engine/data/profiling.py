@@ -328,7 +328,7 @@ class _Numbers(_Tally):
         self._distinct.add(finite)
         self._sample = np.concatenate([self._sample, values[drawn]])
         if self._rises and len(finite):
-            self._rises = bool(finite[0] > self._last and (np.diff(finite) > 0).all())
+            self._rises = bool(finite[0] > self._last and (finite[1:] > finite[:-1]).all())
             self._last = float(finite[-1])
 
     def profile(self, rows: int) -> ColumnProfile:
@@ -375,11 +375,12 @@ def _weighted_quantiles(values: NDArray[Any], counts: NDArray[np.int64]) -> list
     if not len(values):
         return []
     ends = np.cumsum(counts)
-    found = []
-    for share in QUANTILES:
-        at = share * (ends[-1] - 1)
-        low, high = values[np.searchsorted(ends, [np.floor(at), np.ceil(at)], side="right")]
-        found.append(float(low + (high - low) * (at - np.floor(at))))
+    at = np.array(QUANTILES) * (ends[-1] - 1)
+    low, high = (
+        values[np.searchsorted(ends, end(at), side="right")] for end in (np.floor, np.ceil)
+    )
+    part = at - np.floor(at)
+    found: list[float] = (low + (high / 2 - low / 2) * 2 * part).tolist()
     return found
 
 

@@ -155,10 +155,12 @@ _NUMERIC = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
 
 def _has_header(cells: list[list[str]]) -> bool:
     """Whether the first row names columns: numbers do only where they count them."""
-    if not cells or not all(_NUMERIC.fullmatch(cell) for cell in cells[0]):
+    if len(cells) < 2 or not all(_NUMERIC.fullmatch(cell) for cell in cells[0]):
         return True
-    numbered = [str(position) for position in range(len(cells[0]) + 1)]
-    return len(cells[0]) > 1 and cells[0] in (numbered[:-1], numbered[1:])
+    if len(cells[0]) < 2 or not all(cell.isdecimal() for cell in cells[0]):
+        return False
+    first = int(cells[0][0])
+    return first in (0, 1) and [int(cell) - first for cell in cells[0]] == [*range(len(cells[0]))]
 
 
 _COMMA = re.compile(r"\s*[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+\s*%?")

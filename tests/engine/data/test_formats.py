@@ -16,8 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data import formats
-from engine.data.formats import CATEGORY_LEVELS, decompress, first_rows, ingest, read_table
+from engine.data.formats import delimited, kinds, names
+from engine.data.formats.compression import decompress
+from engine.data.formats.ingestion import ingest
+from engine.data.formats.kinds import Limits, Options
+from engine.data.formats.stored import first_rows, read_table
+from engine.data.formats.texts import CATEGORY_LEVELS
 from engine.errors import FormatError
 from engine.spec import MAX_NAME_LENGTH
 
@@ -32,7 +36,8 @@ class Folder:
 
     def read(self, content, file_format="csv", limit_bytes=LIMIT_BYTES):
         self.source.write_bytes(content.encode() if isinstance(content, str) else content)
-        return ingest(self.source, file_format, self.kept, memory_limit_bytes=limit_bytes)
+        ingest(self.source, file_format, self.kept, Limits(unpacked_bytes=limit_bytes))
+        return read_table(self.kept)
 
     def npz(self, limit_bytes=LIMIT_BYTES, **arrays):
         return self.read(npz(**arrays), "npz", limit_bytes)
@@ -169,7 +174,7 @@ def test_no_more_rows_are_shown_than_asked_for(folder, limit, shown):
 
 
 def test_first_rows_go_over_the_pieces_of_a_large_file(folder, monkeypatch):
-    monkeypatch.setattr(formats, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(delimited, "PIECE_BYTES", 64)
     folder.read("x,y\n" + "".join(f"{row},name {row % 3}\n" for row in range(100)))
     with pa.memory_map(str(folder.kept)) as source:
         assert pa.ipc.open_file(source).num_record_batches > 3
@@ -260,7 +265,7 @@ def test_quoted_values_may_hold_separators_quotes_and_lines(folder):
 
 
 def test_a_type_that_only_a_late_row_contradicts_is_corrected(folder, monkeypatch):
-    monkeypatch.setattr(formats, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(delimited, "PIECE_BYTES", 64)
     table = folder.read("x,y\n" + "1,2\n" * 200 + "one,2.5\n")
     assert types(table) == {"x": "category", "y": "number"}
 
@@ -363,7 +368,7 @@ def test_a_name_may_be_so_long_and_no_longer(folder):
 
 
 def test_more_columns_than_a_spec_may_name_are_refused(folder, monkeypatch):
-    monkeypatch.setattr(formats, "MAX_COLUMNS", 3)
+    monkeypatch.setattr(names, "MAX_COLUMNS", 3)
     assert len(folder.read("a,b,c\n1,2,3\n").columns) == 3
     assert refusal_of(folder, "a,b,c,d\n1,2,3,4\n").reason == "4 columns; at most 3 are allowed"
 
