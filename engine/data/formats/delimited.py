@@ -25,6 +25,7 @@ from engine.data.formats.kinds import (
     PIECE_BYTES,
     Decimal,
     Delimiter,
+    Encoding,
     Options,
     Piece,
     Source,
@@ -79,7 +80,7 @@ def open_delimited(path: Path, delimiter: Delimiter | None, options: Options) ->
     """
     if path.stat().st_size == 0:
         raise FormatError(None, None, "the file is empty; expected a header line and rows")
-    encoding = options.encoding or encoding_of(path)
+    encoding = encoding_of(path, options.encoding)
     rows = next(text_of(path, encoding))[:SAMPLE_BYTES].decode(errors="replace")
     lines = rows.splitlines(keepends=True)
     between = options.delimiter or delimiter or _delimiter(lines)
@@ -101,11 +102,13 @@ def open_delimited(path: Path, delimiter: Delimiter | None, options: Options) ->
 # -- sniffing -------------------------------------------------------------------------------------
 
 
-def encoding_of(path: Path) -> str:
+def encoding_of(path: Path, said: Encoding | None = None) -> str:
     """Return what the file is written in, going by its first letter beyond ASCII.
 
     Text that is not UTF-8 there is taken for Windows-1252, of which Latin-1 is a part.
     """
+    if said is not None and said != "utf-16":
+        return said
     with path.open("rb") as file:
         piece = file.read(PIECE_BYTES)
         for mark, encoding in BOMS:
@@ -114,6 +117,8 @@ def encoding_of(path: Path) -> str:
         even, odd = (piece[start:SAMPLE_BYTES:2].count(0) for start in (0, 1))
         if 8 * max(even, odd) > len(piece[:SAMPLE_BYTES]) and 4 * min(even, odd) < max(even, odd):
             return "utf-16-be" if even > odd else "utf-16-le"
+        if said is not None:
+            return "utf-16-le"
         while piece and piece.isascii():
             piece = file.read(PIECE_BYTES)
     try:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from engine.data.formats.arrays import check_directory
 from engine.data.formats.compression import check_expansion
-from engine.data.formats.kinds import Limits, Piece, Source
+from engine.data.formats.kinds import Limits, Piece, Source, numbered
 from engine.data.formats.names import check_cells
 from engine.errors import FormatError
 
@@ -89,20 +89,18 @@ def _pieces(path: Path, members: list[zipfile.ZipInfo], shape: tuple[int, ...]) 
             classes = [PurePosixPath(member.filename).parts[-2] for member in some]
             tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(images))
             batch = pa.RecordBatch.from_arrays([tensors, pa.array(classes)], [COLUMN, CLASS])
-            yield Piece(batch, lambda row, some=some: f"the member {some[row].filename!r}")
+            yield Piece(batch, numbered(start + 1))
 
 
 def _pixels(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.uint8]:
-    """Return an image as bytes of shape (height, width), or (3, height, width) if it has colours."""
+    """Return an image as bytes of shape (height, width), with colours (3, height, width)."""
     if member.file_size > FILE_LIMIT_BYTES:
         raise _refused(member, f"is larger than the {FILE_LIMIT_BYTES:,} bytes allowed")
     try:
         with archive.open(member) as packed:
             content = io.BytesIO(packed.read(FILE_LIMIT_BYTES + 1))
         with Image.open(content, formats=FORMATS) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                size = f"{image.width:,} by {image.height:,}"
-                raise _refused(member, f"has {size} pixels; at most {PIXEL_LIMIT:,} are allowed")
+            _check_size(member, image)
             grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
             values: NDArray[Any] = np.asarray(image.convert("L" if grey else "RGB"))
     except FormatError:
@@ -110,3 +108,9 @@ def _pixels(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.uin
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and Pillow each raise their own
         raise _refused(member, f"cannot be read: {str(error)[:100]}") from error
     return values if grey else np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def _check_size(member: zipfile.ZipInfo, image: Image.Image) -> None:
+    if image.width * image.height > PIXEL_LIMIT:
+        size = f"{image.width:,} by {image.height:,}"
+        raise _refused(member, f"has {size} pixels; at most {PIXEL_LIMIT:,} are allowed")

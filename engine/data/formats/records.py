@@ -42,7 +42,7 @@ def open_array(path: Path, options: Options) -> Source:
 
 
 def _open(path: Path, options: Options, read: Callable[[Iterator[str]], Iterator[Row]]) -> Source:
-    encoding = options.encoding or encoding_of(path)
+    encoding = encoding_of(path, options.encoding)
 
     def rows() -> Iterator[Row]:
         return read(piece.decode() for piece in text_of(path, encoding))

@@ -146,8 +146,8 @@ class TextColumn:
 
     def _fall(self, before: list[Family], values: pa.Array, place: Callable[[int], str]) -> None:
         """Say which value is not what the ones before it are."""
-        kind = max(before, key=lambda family: _first_bad(family.kinds[-1], values)).kinds[-1]
-        row = _first_bad(kind, values)
+        family = max(before, key=lambda each: _first_bad(each.kinds[-1], values))
+        kind, row = family.kinds[0], _first_bad(family.kinds[-1], values)
         shown = repr(values[row].as_py()[:SHOWN_CHARACTERS])
         if self._wanted is not None:
             reason = f"{place(row)} holds {shown}, but `types` says {self._wanted}"
