@@ -41,6 +41,9 @@ SAMPLE_ROWS = 200
 ROW_LIMIT_BYTES = 1 << 24
 """The longest row."""
 
+COLUMN_BYTES = 1 << 10
+"""How much text there is for each column in a piece, at least: every column has its costs."""
+
 NEWLINE, QUOTE = b"\n", b'"'
 
 BOMS: tuple[tuple[bytes, str], ...] = (
@@ -231,11 +234,16 @@ def _check_characters(text: bytes, line: int) -> None:
     raise FormatError(at, None, f"{reason}; remove it, or send `format` if it is another")
 
 
-def _blocks(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, bytes]]:
+def _blocks(
+    path: Path, encoding: str, delimiter: str, least_bytes: int = 0
+) -> Iterator[tuple[int, bytes]]:
     """Yield whole rows, each time with the line where they begin."""
     line, rest = 1, b""
     for piece in text_of(path, encoding):
         block = rest + piece
+        if len(block) < least_bytes:
+            rest = block
+            continue
         end = _end_of_rows(block, delimiter)
         if end:
             yield line, block[:end]
@@ -245,6 +253,7 @@ def _blocks(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, by
             raise FormatError(line, None, _too_long(rest, delimiter))
     if rest:
         if _is_open(rest, delimiter):
+            line += rest.count(NEWLINE, 0, _end_of_rows(rest, delimiter))
             raise FormatError(line, None, "a quoted value begins here that is not closed; close it")
         yield line, rest + NEWLINE
 
@@ -350,7 +359,8 @@ def _lines(block: bytes) -> Iterator[str]:
 def _pieces(path: Path, dialect: Dialect, names: list[str], begin: int) -> Iterator[Piece]:
     """Parse all rows from line ``begin`` on."""
     some = False
-    for line, block in _blocks(path, dialect.encoding, dialect.delimiter):
+    least_bytes = min(ROW_LIMIT_BYTES, COLUMN_BYTES * len(names))
+    for line, block in _blocks(path, dialect.encoding, dialect.delimiter, least_bytes):
         if line < begin:
             block = _after(block, begin - line)
             line = begin

@@ -16,7 +16,7 @@ from engine.data.formats.names import check_names, check_width
 from engine.data.table import json_type
 from engine.errors import FormatError
 
-ROW_LIMIT_CHARACTERS = 1 << 24
+ROW_LIMIT_CHARACTERS = 1 << 22
 """The longest row."""
 
 PIECE_VALUES = 1 << 18

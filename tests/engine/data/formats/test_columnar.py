@@ -125,7 +125,8 @@ def test_files_without_rows_or_with_bad_names_are_refused(folder, write, file_fo
 @EACH
 def test_a_file_cut_short_is_refused_wherever(folder, write, file_format):
     content = write(TABLE)
-    for size in range(0, len(content) - 1, max(1, len(content) // 40)):
+    body = len(content) - 8  # a stream may end without its mark of 8 bytes
+    for size in range(0, body, body // 25):
         folder.refusal(content[:size], file_format)
 
 
@@ -139,7 +140,7 @@ def test_another_file_is_refused(folder, write, file_format):
 def test_a_parquet_bomb_is_refused_by_what_its_end_says(folder, monkeypatch):
     zeros = pa.table({"x": np.zeros(2_000_000)})
     bomb = parquet(zeros, compression="zstd", use_dictionary=False)
-    assert len(bomb) < 10_000
+    assert len(bomb) < 20_000
     monkeypatch.setattr(columnar, "_parquet_pieces", None)  # nothing is read
     assert "than the 1,000,000 bytes allowed" in str(
         folder.refusal(bomb, "parquet", Limits(unpacked_bytes=10**6))

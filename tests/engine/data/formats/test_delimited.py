@@ -50,9 +50,9 @@ def test_a_type_that_only_a_late_row_contradicts_is_corrected(folder, monkeypatc
     assert types(table) == {"x": "category", "y": "number"}
 
 
-def test_a_table_may_be_wider_than_a_megabyte(folder):
-    names = [f"{number:0{MAX_NAME_LENGTH}}" for number in range(6000)]
-    table = folder.read(",".join(names) + "\n" + ",".join(["1"] * 6000) + "\n")
+def test_a_header_may_be_longer_than_what_is_sniffed(folder):
+    names = [f"{number:0{MAX_NAME_LENGTH}}" for number in range(1400)]
+    table = folder.read(",".join(names) + "\n" + ",".join(["1"] * 1400) + "\n")
     assert list(types(table)) == names
 
 

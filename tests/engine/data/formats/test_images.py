@@ -49,7 +49,7 @@ REFUSED = {
     "text": ({**FOUR, "a/x.txt": b"x"}, "'a/x.txt' is no image; expected .png, .jpg"),
     "archive": ({**FOUR, "a/x.zip": zipped(FOUR)}, "'a/x.zip' is no image"),
     "not an image": ({**FOUR, "a/x.png": b"x"}, "'a/x.png' cannot be read"),
-    "cut": ({**FOUR, "a/x.png": FOUR[NAMES[0]][:-20]}, "'a/x.png' cannot be read"),
+    "cut": ({**FOUR, "a/x.png": FOUR[NAMES[0]][:-30]}, "'a/x.png' cannot be read"),
     "no folder": ({**FOUR, "x.png": FOUR[NAMES[0]]}, "'x.png' is in no folder"),
     "up": ({**FOUR, "../a/x.png": FOUR[NAMES[0]]}, "'../a/x.png' leads out of the archive"),
     "root": ({**FOUR, "/a/x.png": FOUR[NAMES[0]]}, "'/a/x.png' leads out of the archive"),
