@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 from flask import Flask
+from PIL import Image
 from pydantic import ValidationError
 
 from app.api import schemas
@@ -79,6 +81,31 @@ def tsv(data: bytes) -> None:
 def npz(data: bytes) -> None:
     """An archive of arrays."""
     _ingest(data, "npz")
+
+
+def ndjson(data: bytes) -> None:
+    """An object on every line."""
+    _ingest(data, "ndjson")
+
+
+def json_array(data: bytes) -> None:
+    """Objects in an array."""
+    _ingest(data, "json")
+
+
+def parquet(data: bytes) -> None:
+    """A Parquet file."""
+    _ingest(data, "parquet")
+
+
+def arrow(data: bytes) -> None:
+    """A file or a stream of Arrow's."""
+    _ingest(data, "arrow")
+
+
+def images(data: bytes) -> None:
+    """A ZIP of images in folders."""
+    _ingest(data, "images")
 
 
 def npy(data: bytes) -> None:
@@ -205,6 +232,11 @@ def _is_a_refusal(status: int, said: bytes) -> None:
 TARGETS: dict[str, Target] = {
     "csv": csv,
     "tsv": tsv,
+    "ndjson": ndjson,
+    "json": json_array,
+    "parquet": parquet,
+    "arrow": arrow,
+    "images": images,
     "npz": npz,
     "npy": npy,
     "gzip": gzip_file,
@@ -219,6 +251,44 @@ def _array(array: Any) -> bytes:
     packed = io.BytesIO()
     np.save(packed, array, allow_pickle=False)
     return packed.getvalue()
+
+
+def _written(write: Callable[[pa.Table, io.BytesIO], None]) -> bytes:
+    packed = io.BytesIO()
+    write(_COLUMNS, packed)
+    return packed.getvalue()
+
+
+def _stream(table: pa.Table, out: io.BytesIO) -> None:
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _feather(table: pa.Table, out: io.BytesIO) -> None:
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(out, table.schema, options=options) as writer:
+        writer.write_table(table)
+
+
+def _images() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("a/0.png", "b/1.png"):
+            image = io.BytesIO()
+            Image.new("L", (3, 2)).save(image, "PNG")
+            archive.writestr(name, image.getvalue())
+    return packed.getvalue()
+
+
+_COLUMNS = pa.table(
+    {
+        "x": pa.array([1.5, None, 3.0]),
+        "word": pa.array(["a", None, "1,5"]),
+        "coded": pa.array(["b", "c", "b"]).dictionary_encode(),
+        "flag": pa.array([True, False, None]),
+        "time": pa.array([0, 1, 2], pa.timestamp("ms", "UTC")),
+    }
+)
 
 
 def _archive(**arrays: Any) -> bytes:
@@ -257,8 +327,21 @@ _SPECS: list[dict[str, Any]] = [
 ]
 
 SEEDS: dict[str, list[bytes]] = {
-    "csv": [IRIS[:400], _TABLE, b"\xef\xbb\xbfa\n1\n", b"a\r\n1\r\n"],
+    "csv": [
+        IRIS[:400],
+        _TABLE,
+        b"a;b\n1,5;$1.234\n5%;'\n",
+        "a|b\n1.2.2026|ä\n30.2.2026|?\n".encode("utf-16"),
+        b"\xef\xbb\xbfa\n1\n",
+        b"a\r\n1\r\n",
+        b'x,y\nyes,"1,234"\nNo,"5" b"\n',
+    ],
     "tsv": [IRIS[:400].replace(b",", b"\t"), _TABLE.replace(b",", b"\t")],
+    "ndjson": [b'{"x": 1, "c": "a"}\n{"x": null, "b": true}\n', b'{"t": "1.2.2026"}'],
+    "json": [b'[{"x": 1, "c": "a"},\n {"x": -1.5e3, "b": true}]', b'{"t": "5 %"} {"t": "7"}'],
+    "parquet": [_written(pq.write_table)],
+    "arrow": [_written(_stream), _written(_feather)],
+    "images": [_images()],
     "npz": [
         _archive(X=np.zeros((3, 2, 2), "f4"), y=np.arange(3)),
         _archive(a=np.array(["x", "y"]), b=np.array([True, False])),

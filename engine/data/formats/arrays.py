@@ -39,7 +39,7 @@ def open_arrays(path: Path, folder: Path, limits: Limits) -> Source:
                 name: _array(archive, member, name, folder / f"{position}{SUFFIX}")
                 for position, (name, member) in enumerate(zip(names, members, strict=True))
             }
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise FormatError(None, None, f"cannot be read as arrays: {error}") from error
     rows = _check_rows(columns)
     check_cells(rows * len(columns), limits.cells)

@@ -45,7 +45,7 @@ def open_images(path: Path, limits: Limits) -> Source:
             unpacked = sum(member.file_size for member in members)
             check_expansion(unpacked, path.stat().st_size, limits)
             first = _pixels(archive, members[0])
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise FormatError(None, None, f"not a whole ZIP archive: {error}") from error
     check_cells(2 * len(members), limits.cells)
     check_expansion(len(members) * first.nbytes, len(members) * first.nbytes, limits)

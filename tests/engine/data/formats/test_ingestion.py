@@ -24,7 +24,7 @@ def lines(rows):
     rng = np.random.default_rng(3)
     numbers = rng.normal(size=1000).round(4)
     text = "".join(
-        f"{x},{x:.1f},{'ab'[x > 0]},2026-01-0{1 + i % 9}\n" for i, x in enumerate(numbers)
+        f"{x},{x:.1f},{'ab'[int(x > 0)]},2026-01-0{1 + i % 9}\n" for i, x in enumerate(numbers)
     )
     return "number,rounded,letter,day\n" + text * (rows // 1000)
 
