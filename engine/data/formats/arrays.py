@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ def _array(
             _copy(packed, out, member.file_size)
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
-        if error.errno is not None:
+        if error.errno not in (None, errno.EINVAL):  # which is where a place is not in the file
             raise
         raise _unreadable(name, error) from error
     except FormatError:

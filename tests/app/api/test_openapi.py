@@ -153,7 +153,7 @@ def test_an_upload_is_a_form_or_the_raw_bytes(operations):
     form = content["multipart/form-data"]["schema"]
     assert form["required"] == ["file"]
     assert form["properties"]["format"]["enum"] == list(FORMATS)
-    assert set(form["properties"]) == {"file", "name", "format"}
+    assert set(form["properties"]) == {"file", "name", "format", "options"}
 
 
 def test_a_curve_comes_in_four_forms(operations):

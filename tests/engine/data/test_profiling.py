@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, nan, sqrt
 
 import numpy as np
 import pytest
 
-from engine.data.profiling import TOP, ColumnProfile, profile
+from engine.data import profiling
+from engine.data.profiling import QUANTILES, TOP, ColumnProfile, Profiler, profile
 from engine.data.table import Column, Table
 from tests.engine.beginnings import column
 
@@ -31,6 +33,13 @@ def test_a_number_column_by_hand():
         max=6.0,
         mean=3.0,
         std=pytest.approx(sqrt((4 + 1 + 4 + 9) / 4)),
+        quantiles={
+            "0.05": 1.0,
+            "0.25": 1.0,
+            "0.5": 2.5,
+            "0.75": 4.5,
+            "0.95": pytest.approx(5.7),
+        },
         top=[[1.0, 2], [4.0, 1], [6.0, 1]],
     )
 
@@ -150,6 +159,106 @@ def test_only_the_most_frequent_values_are_shown(kind):
     got = profiled(columns[kind])
     assert got.distinct == TOP + 3
     assert [count for _, count in got.top] == list(range(TOP + 3, 3, -1))
+
+
+def in_pieces(size, *columns):
+    """Profile columns piece by piece."""
+    profiler = Profiler(len(columns))
+    for start in range(0, len(columns[0].values), size):
+        rows = np.arange(start, min(start + size, len(columns[0].values)))
+        profiler.add(Table(columns).take(rows))
+    return profiler.profiles()
+
+
+def test_a_profile_in_pieces_is_that_of_the_whole(rng):
+    rows = 1000
+    numbers = np.where(rng.random(rows) < 0.1, nan, rng.normal(50, 1e-3, rows).round(3))
+    numbers[[5, 700]] = inf
+    columns = (
+        Column("number", "number", numbers),
+        Column("integer", "integer", rng.integers(-5, 5, rows).astype(float)),
+        Column("boolean", "boolean", np.where(rng.random(rows) < 0.5, nan, 1.0)),
+        Column("category", "category", rng.integers(-1, 3, rows).astype(np.int32), ("a", "b", "c")),
+        Column("text", "text", np.array([f"{n}" for n in rng.integers(0, 9, rows)], dtype=object)),
+        Column("timestamp", "timestamp", rng.integers(0, 99, rows).astype("datetime64[us]")),
+        Column("tensor", "tensor", rng.normal(size=(rows, 2, 3)).astype(np.float32)),
+    )
+    whole = profile(Table(columns))
+    for size in (1, 7, 999):
+        for got, expected in zip(in_pieces(size, *columns), whole, strict=True):
+            spread = {"mean": expected.mean, "std": expected.std}
+            assert {name: getattr(got, name) for name in spread} == pytest.approx(spread, rel=1e-6)
+            assert replace(got, **spread) == expected
+    assert whole[0].quantiles == pytest.approx(
+        {
+            f"{q:g}": value
+            for q, value in zip(
+                QUANTILES, np.quantile(numbers[np.isfinite(numbers)], QUANTILES), strict=True
+            )
+        }
+    )
+
+
+def test_very_many_values_are_counted_up_to_a_bound_and_sampled(rng, monkeypatch):
+    monkeypatch.setattr(profiling, "DISTINCT", 500)
+    monkeypatch.setattr(profiling, "SAMPLED_ROWS", 2000)
+    values = rng.normal(size=50_000)
+    words = np.array([f"w{value:.5f}" for value in values], dtype=object)
+    times = (values * 1e9).astype("datetime64[us]")
+    number, text, time = in_pieces(
+        1000,
+        Column("x", "number", values),
+        Column("t", "text", words),
+        Column("m", "timestamp", times),
+    )
+    assert number.approximate == ["distinct", "quantiles"]
+    assert text.approximate == time.approximate == ["distinct"]
+    for column in (number, text, time):
+        assert 500 < column.distinct <= 1500
+        assert column.top is None
+    assert (number.min, number.max) == (values.min(), values.max())
+    for share in QUANTILES:
+        below = (values <= number.quantiles[f"{share:g}"]).mean()
+        assert below == pytest.approx(share, abs=0.04)
+
+
+def test_all_columns_together_keep_only_so_many_values(monkeypatch):
+    monkeypatch.setattr(profiling, "DISTINCT_OF_ALL", 1000)
+    few, many = np.arange(3000.0) % 300, np.arange(3000.0)
+    columns = in_pieces(100, Column("few", "number", few), Column("many", "number", many))
+    assert [column.approximate for column in columns] == [[], ["distinct", "quantiles"]]
+    assert columns[0].distinct == 300
+
+
+def test_a_column_of_one_value_is_flagged():
+    assert profiled(column("x", [5, 5, None])).flags == ["constant"]
+    assert "nothing can be learnt" in profiled(column("c", ["a", "a"])).notes[0]
+    assert profiled(column("x", [5, 6])).flags == []
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "flagged"),
+    [
+        ("x", np.arange(100), True),
+        ("x", np.arange(100)[::-1] + 7, True),
+        ("x", np.arange(100) * 2, False),
+        ("customer_id", np.arange(100) * 2, True),
+        ("customerID", np.arange(100)[::-1] ** 2, True),
+        ("identity", np.arange(100) * 2, False),
+        ("id", np.arange(100) % 99, False),
+        ("id", np.arange(10), False),
+    ],
+)
+def test_a_column_that_numbers_the_rows_is_flagged(name, values, flagged):
+    got = profiled(Column(name, "integer", values.astype(float)))
+    assert got.flags == (["identifier"] if flagged else [])
+
+
+def test_a_text_of_which_none_comes_twice_is_flagged():
+    words = np.array([f"w{n}" for n in range(100)], dtype=object)
+    assert profiled(Column("t", "text", words)).flags == ["identifier"]
+    words[5] = words[6]
+    assert profiled(Column("t", "text", words)).flags == []
 
 
 def test_columns_are_profiled_in_order():
