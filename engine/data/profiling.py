@@ -380,7 +380,7 @@ def _weighted_quantiles(values: NDArray[Any], counts: NDArray[np.int64]) -> list
         values[np.searchsorted(ends, end(at), side="right")] for end in (np.floor, np.ceil)
     )
     part = at - np.floor(at)
-    found: list[float] = (low + (high / 2 - low / 2) * 2 * part).tolist()
+    found: list[float] = (2 * (low / 2 + (high / 2 - low / 2) * part)).tolist()
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -233,3 +235,11 @@ def test_a_network_beyond_all_memory_is_refused_at_once():
     widest = NetworkSpec(layers=[DenseLayer(units=2**53)] * 200)
     with pytest.raises(SpecError, match="the budget is 50,000,000"):
         resolved("colour", features=["width"], network=widest)
+
+
+def test_more_classes_than_are_counted_are_not_told_apart():
+    first, *others = profile(ALL)
+    many = replace(first, distinct=50_001, approximate=["distinct"])
+    asked = TrainingSpec(target=many.name, features=["height"], task="classification")
+    with pytest.raises(SpecError, match="more than 50,001 classes; ask for regression"):
+        resolve(asked, [many, *others], ALL.rows, PARAMETER_BUDGET)

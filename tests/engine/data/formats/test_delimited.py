@@ -44,8 +44,8 @@ def test_quoted_values_may_hold_separators_quotes_and_lines(folder):
     assert values(table, "y") == ["a,b", 'say "no"', "two\nlines"]
 
 
-def test_a_type_that_only_a_late_row_contradicts_is_corrected(folder, monkeypatch):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 64)
+def test_a_type_that_only_a_late_row_contradicts_is_corrected(folder, small_pieces):
+    small_pieces(64)
     table = folder.read("x,y\n" + "1,2\n" * 200 + "one,2.5\n")
     assert types(table) == {"x": "category", "y": "number"}
 
@@ -119,16 +119,16 @@ def test_text_is_read_in_many_encodings(folder, content, encoding):
 
 @pytest.mark.parametrize("size", [5, 7, 64])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
-def test_a_letter_may_lie_across_two_pieces(folder, monkeypatch, size, encoding):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", size)
+def test_a_letter_may_lie_across_two_pieces(folder, small_pieces, size, encoding):
+    small_pieces(size)
     content = "x,y\r\n" + "aä,ö€\r\n" * 50
     table = folder.read(content.encode(encoding), encoding=encoding)
     assert values(table, "x") == ["aä"] * 50
     assert values(table, "y") == ["ö€"] * 50
 
 
-def test_letters_beyond_ascii_may_come_late(folder, monkeypatch):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 64)
+def test_letters_beyond_ascii_may_come_late(folder, small_pieces):
+    small_pieces(64)
     content = "x\n" + "a\n" * 200 + "é\n"
     for encoding in ("utf-8", "cp1252"):
         result = folder.ingest(content.encode(encoding))
@@ -166,6 +166,7 @@ def test_rows_are_cut_where_a_csv_reader_ends_them(shared_folder, rows, size, li
     csv.writer(written, lineterminator=lines).writerows([("x", "y"), *rows, ("end", "end")])
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(delimited, "PIECE_BYTES", size)
+        patched.setattr(delimited, "COLUMN_BYTES", 0)
         table = shared_folder.read(
             written.getvalue(), types={"x": "text", "y": "text"}, delimiter=",", header=True
         )
@@ -277,8 +278,8 @@ def test_more_columns_than_a_spec_may_name_are_refused(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("quote", "reason"), [("", "a row that is longer than"), ('"', "a quoted value begins")]
 )
-def test_a_row_that_has_no_end_is_refused(folder, monkeypatch, quote, reason):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 1000)
+def test_a_row_that_has_no_end_is_refused(folder, monkeypatch, small_pieces, quote, reason):
+    small_pieces(1000)
     monkeypatch.setattr(delimited, "ROW_LIMIT_BYTES", 5000)
     error = folder.refusal("x\n1\n" + quote + "a," * 5000)
     assert (error.line, reason in str(error)) == (3, True)

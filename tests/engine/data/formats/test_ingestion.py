@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.config import child_environment
-from engine.data.formats import delimited
 from engine.data.formats.stored import read_table
 from tests.engine.data.formats.files import npz
 
@@ -110,9 +109,8 @@ def test_a_bomb_is_refused_with_little_memory(folder, file_format, make, warm, r
     assert kibibytes < 128 * 1024
 
 
-def test_what_is_decided_late_holds_from_the_first_row_on(folder, monkeypatch):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 64)
-    monkeypatch.setattr(delimited, "COLUMN_BYTES", 1)
+def test_what_is_decided_late_holds_from_the_first_row_on(folder, small_pieces):
+    small_pieces(64)
     rows = [f"{row},{row % 3},a,2026-01-01" for row in range(50)]
     result = folder.ingest("\n".join(["i,n,c,t", *rows, "1,x,?,2026-02-30", ""]))
     assert [column.type for column in result.columns] == ["integer", "category", *["category"] * 2]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from engine.data.formats import delimited, records
+from engine.data.formats import records
 from engine.data.formats.stored import first_rows
 from tests.engine.data.formats.files import types, values
 
@@ -53,8 +53,8 @@ def test_objects_are_rows_and_their_names_columns(folder, content, file_format):
 
 @BOTH
 @pytest.mark.parametrize("size", [1, 7, 40])
-def test_objects_may_lie_across_pieces(folder, monkeypatch, file_format, size):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", size)
+def test_objects_may_lie_across_pieces(folder, monkeypatch, small_pieces, file_format, size):
+    small_pieces(size)
     monkeypatch.setattr(records, "PIECE_VALUES", 6)
     rows = [{"x": number, "word": f"{number} ä{{]"} for number in range(40)]
     between = "\n" if file_format == "ndjson" else ",\n"
@@ -125,8 +125,8 @@ def test_an_array_on_a_line_is_told_its_format(folder):
 
 
 @BOTH
-def test_a_row_that_has_no_end_is_refused(folder, monkeypatch, file_format):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 1000)
+def test_a_row_that_has_no_end_is_refused(folder, monkeypatch, small_pieces, file_format):
+    small_pieces(1000)
     monkeypatch.setattr(records, "ROW_LIMIT_CHARACTERS", 5000)
     error = folder.refusal('{"x": 1}\n{"x": "' + "a" * 100_000, file_format)
     assert (error.line, "longer than the 5,000" in str(error)) == (2, True)

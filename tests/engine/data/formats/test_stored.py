@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.data.formats import delimited
 from engine.data.formats.stored import first_rows, read_table
 from tests.engine.data.formats.files import assert_same_tables, types, values
 
@@ -86,8 +85,8 @@ def test_no_more_rows_are_shown_than_asked_for(folder, limit, shown):
     assert len(first_rows(folder.kept, limit)) == shown
 
 
-def test_first_rows_go_over_the_pieces_of_a_large_file(folder, monkeypatch):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 64)
+def test_first_rows_go_over_the_pieces_of_a_large_file(folder, small_pieces):
+    small_pieces(64)
     folder.read("x,y\n" + "".join(f"{row},name {row % 3}\n" for row in range(100)))
     with pa.memory_map(str(folder.kept)) as source:
         assert pa.ipc.open_file(source).num_record_batches > 3

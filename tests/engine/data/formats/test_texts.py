@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.data.formats import delimited, texts
+from engine.data.formats import texts
 from engine.data.formats.stored import first_rows, read_table
 from engine.data.formats.texts import CATEGORY_LEVELS
 from tests.engine.data.formats.files import assert_same_tables, types, values
@@ -147,8 +147,8 @@ def test_an_ambiguous_date_is_noted_and_the_caller_can_say(folder):
     assert (column.max, column.notes) == ("2026-04-03T00:00:00.000000Z", [])
 
 
-def test_one_late_day_decides_for_the_whole_column(folder, monkeypatch):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 64)
+def test_one_late_day_decides_for_the_whole_column(folder, small_pieces):
+    small_pieces(64)
     column = folder.column(*["1/2/2026"] * 100, "31/2/2026".replace("31/2", "31/1"))
     assert (column.min, column.notes) == ("2026-01-31T00:00:00.000000Z", [])
 
@@ -200,16 +200,16 @@ def test_the_caller_says_what_counts_as_missing(folder):
     assert result.columns[1].distinct == 3
 
 
-def test_numbers_that_end_far_down_are_named_with_the_line(folder, monkeypatch):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 10_000)
+def test_numbers_that_end_far_down_are_named_with_the_line(folder, small_pieces):
+    small_pieces(10_000)
     content = "x,y\n" + "".join(f'{row},"a\nb"\n' for row in range(5000)) + "abc,c\n1,d\n"
     [column, _] = folder.ingest(content).columns
     assert column.type == "text"
     assert column.notes[0] == "whole numbers up to line 10,002, where it holds 'abc'; taken as text"
 
 
-def test_a_fraction_far_down_makes_numbers_of_integers(folder, monkeypatch):
-    monkeypatch.setattr(delimited, "PIECE_BYTES", 64)
+def test_a_fraction_far_down_makes_numbers_of_integers(folder, small_pieces):
+    small_pieces(64)
     column = folder.column(*["1"] * 100, "1.5", *["1"] * 100)
     assert (column.type, column.max, column.notes) == ("number", 1.5, [])
 
