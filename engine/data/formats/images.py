@@ -57,6 +57,8 @@ def open_images(path: Path, limits: Limits) -> Source:
 def _is_image(member: zipfile.ZipInfo) -> bool:
     """Whether a member is an image to be read; refuse what has no place in such an archive."""
     parts = PurePosixPath(member.filename).parts
+    if not parts:
+        raise _refused(member, "has no name; name it by folder and file")
     if "\\" in member.filename or member.filename.startswith("/") or ".." in parts:
         raise _refused(member, "leads out of the archive; name it by folders within")
     if stat.S_ISLNK(member.external_attr >> 16):

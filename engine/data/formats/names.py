@@ -12,6 +12,8 @@ from engine.spec import MAX_COLUMNS, MAX_NAME_LENGTH
 
 def check_names(names: Sequence[str], line: int | None = None) -> None:
     """Refuse names that a training spec could not hold; ``line`` is where they stand."""
+    if not names:
+        raise FormatError(line, None, "the file holds no columns; expected at least one")
     check_width(len(names), line)
     for position, name in enumerate(names, start=1):
         if not name.strip():

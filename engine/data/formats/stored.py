@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.data.table import Column, ColumnType, Table
@@ -57,7 +58,7 @@ def _json_values(column: pa.ChunkedArray) -> list[Any]:
 
 def _timestamps(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
     """Return datetime64[us], NaT where missing; what is finer is cut off."""
-    return np.asarray(column.cast(pa.timestamp("us"), safe=False).to_numpy())
+    return np.asarray(pc.cast(column, pa.timestamp("us"), safe=False).to_numpy())
 
 
 def to_table(table: pa.Table) -> Table:
@@ -97,7 +98,7 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
     Arrow refuses to cast an integer that float64 cannot hold; such a column is
     rounded, as reading it as a number would.
     """
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
 
 
 def _tensor_values(column: pa.ChunkedArray) -> NDArray[Any]:
