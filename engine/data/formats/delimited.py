@@ -11,7 +11,9 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -391,7 +393,8 @@ def _piece(block: bytes, line: int, delimiter: str, names: list[str]) -> Piece:
     except pa.ArrowException as error:
         _explain(block, line, delimiter, len(names), error)
     [rows] = table.combine_chunks().to_batches()
-    return Piece(rows, lambda row: f"line {_line_of(block, line, delimiter, row):,}")
+    begins = cache(lambda: _begins(block, line, delimiter))  # for all columns that ask
+    return Piece(rows, lambda row: f"line {begins()[min(row, len(begins()) - 1)]:,}")
 
 
 def _explain(block: bytes, line: int, delimiter: str, columns: int, error: Exception) -> NoReturn:
@@ -407,16 +410,13 @@ def _explain(block: bytes, line: int, delimiter: str, columns: int, error: Excep
     raise FormatError(line, None, str(error)) from error
 
 
-def _line_of(block: bytes, line: int, delimiter: str, row: int) -> int:
-    """Return the line where row ``row`` of a block begins."""
+def _begins(block: bytes, line: int, delimiter: str) -> list[int]:
+    """Return the line where each row of a block begins, up to one that `csv` finds too long."""
     reader = csv.reader(_lines(block), delimiter=delimiter)
-    begin, count = 0, -1
-    try:
+    begins, before = [], 0
+    with suppress(csv.Error):
         for values in reader:
-            count += bool(values)
-            if count == row:
-                break
-            begin = reader.line_num
-    except csv.Error:
-        pass
-    return line + begin
+            if values:
+                begins.append(line + before)
+            before = reader.line_num
+    return [*begins, line + before]

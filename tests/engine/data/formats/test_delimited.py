@@ -290,6 +290,8 @@ def test_a_long_value_is_refused_with_its_line(folder):
     assert folder.read(f"x,y\n{'a' * most},1\n").rows == 1
     error = folder.refusal(f"x,y\nb,1\n{'a' * (most + 1)},2\n")
     assert str(error).startswith("column 'x': line 3 holds a string of 32,769 bytes")
+    error = folder.refusal(f"x,y\n\nb,1\n{'a' * 10 * most},2\n1,3\n")
+    assert str(error).startswith("column 'x': line 4 holds a string of 327,680 bytes")
 
 
 @pytest.mark.parametrize("name", ["x", '"\n"'])
