@@ -92,6 +92,24 @@ class Settings(BaseSettings):
     """How long one job may train, all attempts together."""
     job_memory_bytes: int = Field(default=4096 * MIB, ge=64 * MIB)
     """The memory one job may take beside an idle worker's; more is refused, or `out_of_memory`."""
+    job_multiply_adds: int = Field(default=10**18, ge=1, lt=2**63)
+    """The most arithmetic that one job may ask for, every epoch of it."""
+    owner_datasets: int | None = Field(default=None, ge=0)
+    """How many datasets one owner may keep; unset, any number, as with all that begins so."""
+    owner_dataset_bytes: int | None = Field(default=None, ge=0)
+    """How much room the datasets of one owner may take in the storage."""
+    owner_queued_jobs: int | None = Field(default=None, ge=0)
+    """How many jobs of one owner may wait, queued or paused; more are refused."""
+    owner_running_jobs: int | None = Field(default=None, ge=1)
+    """How many jobs of one owner run at once; the others wait."""
+    owner_training_seconds: float | None = Field(default=None, gt=0)
+    """How long the jobs of one owner may train within 24 hours, all together; then they wait."""
+    owner_requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """How many requests one owner may make; so many at once, then at this rate."""
+    failed_logins_per_minute: int = Field(default=20, ge=1, le=1_000_000)
+    """How many unknown keys may come from one address; after that none from there is looked at."""
+    proxies: int = Field(default=0, ge=0, le=10)
+    """How many proxies before it add to `X-Forwarded-For`; callers' addresses are told by them."""
     blas_threads: int = Field(default=1, ge=1, le=1024)
     """Threads of one matrix product; another number changes the last bits of what is trained."""
     worker_concurrency: int = Field(default=1, ge=1, le=256)

@@ -24,6 +24,7 @@ from app.api import (
     models,
     schemas,
     service,
+    usage,
 )
 from app.api.login import Login
 from app.api.reception import Reception
@@ -34,6 +35,7 @@ from app.ending import Ending
 from app.predictor import Predictor
 from app.store.blobs import Storage
 from app.store.database import Database
+from app.store.quotas import Quotas
 
 THREADS_TO_SPARE = 8
 """Server threads that are never given to held requests, so that others are still answered."""
@@ -63,6 +65,7 @@ def create_app(settings: Settings, ending: Callable[[], bool] = lambda: False) -
         models.bp,
         inspection.bp,
         keys.bp,
+        usage.bp,
         service.bp,
     ):
         app.register_api(blueprint)
@@ -80,6 +83,7 @@ def _services(settings: Settings, ending: Callable[[], bool]) -> Services:
     scratch.mkdir(parents=True, exist_ok=True)
     return Services(
         settings=settings,
+        quotas=Quotas.of(settings),
         database=database,
         login=Login(settings, database),
         storage=Storage(settings.resolved_storage_url),

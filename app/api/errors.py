@@ -30,6 +30,8 @@ from app.store.errors import (
     InFlightError,
     KeyReusedError,
     NotFoundError,
+    QuotaError,
+    QuotaSpentError,
     StoreError,
 )
 from engine.data.table import json_type
@@ -58,6 +60,18 @@ class BodyError(Exception):
         self.path, self.reason = path, reason
 
 
+PASSED_ON = frozenset(
+    {
+        "allow",
+        "content-range",
+        "ratelimit",
+        "ratelimit-policy",
+        "retry-after",
+        "www-authenticate",
+    }
+)
+"""Headers of werkzeug's errors that say something to a caller."""
+
 STATUS: dict[type[Exception], int] = {
     NotFoundError: 404,
     IllegalMoveError: 409,
@@ -65,6 +79,8 @@ STATUS: dict[type[Exception], int] = {
     InFlightError: 409,
     ConflictError: 409,
     CursorError: 400,
+    QuotaError: 403,
+    QuotaSpentError: 429,
     SpecError: 422,
     DataError: 422,
     BodyError: 422,
@@ -249,7 +265,7 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     answer = problem(status, f"{error.name}.", _advice(error) or error.name)
     for name, value in error.get_headers():
-        if name.lower() in ("allow", "retry-after", "www-authenticate", "content-range"):
+        if name.lower() in PASSED_ON:
             answer.headers[name] = value
     return answer
 

@@ -15,7 +15,7 @@ from werkzeug.routing import BaseConverter
 from app import logs
 from app.api import bodies, schemas
 from app.api.bodies import ApiRequest, StrictJson
-from app.api.login import Login
+from app.api.login import Login, rate_headers
 from app.config import Settings
 from app.store.keys import Scope
 
@@ -78,8 +78,8 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
         logs.bind(request_id=g.request_id)
         _check_address(settings.host_names)
         if request.endpoint not in PUBLIC:
-            caller = login.caller(request.headers.get("Authorization", ""))
-            g.owner = caller.owner
+            caller = login.admit(request.environ)
+            g.owner, g.standing = caller.owner, caller.standing
             _check(caller.scopes)
             bodies.once_each(request.args, "the query")
             bodies.check(settings)
@@ -91,6 +91,8 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
             response.headers.setdefault(name, value)
         if request.endpoint not in PUBLIC:
             response.headers.setdefault("Cache-Control", "no-store")
+        if (standing := g.get("standing")) is not None:
+            response.headers.update(rate_headers(standing))
         facts = {
             "method": request.method,
             "path": quote(request.path)[:ADDRESS_LIMIT_BYTES],

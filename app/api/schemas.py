@@ -206,6 +206,8 @@ class Dataset(Answered):
     """Of the uploaded file."""
     sha256: str
     """Of the uploaded file."""
+    stored_bytes: int
+    """That it takes in the storage."""
     created_at: datetime
     columns: list[ColumnProfile]
 
@@ -329,6 +331,8 @@ class Job(Answered):
     error: JobError | None
     spec: dict[str, Any]
     """The whole spec as resolved; sent again it trains the same network."""
+    multiply_adds: int | None
+    """How much arithmetic all of its epochs are, forward and back."""
     metadata: dict[str, Any] | None
     created_at: datetime
     started_at: datetime | None
@@ -574,6 +578,27 @@ class Features(Answered):
     shape: list[int]
     """Units and inputs; or units, channels, height and width."""
     weights: list[Any]
+
+
+class Share(Answered):
+    """How much of something there is, and how much there may be."""
+
+    used: int | float
+    limit: int | float | None
+    """Null where there is none."""
+
+
+class Usage(Answered):
+    """What the caller has and may have."""
+
+    datasets: Share
+    dataset_bytes: Share
+    """That their files take."""
+    queued_jobs: Share
+    """Also those that are paused."""
+    running_jobs: Share
+    training_seconds: Share
+    """Of all jobs together, within the last 24 hours."""
 
 
 class WeightsQuery(Taken):

@@ -16,6 +16,7 @@ from app.dispatch import Doorbell
 from app.predictor import Predictor
 from app.store.blobs import Storage
 from app.store.database import Database
+from app.store.quotas import Quotas
 
 EXTENSION = "chainrule"
 
@@ -27,6 +28,8 @@ class Services:
     Parameters
     ----------
     settings : Settings
+    quotas : Quotas
+        How much each owner may have.
     database : Database
     login : Login
     storage : Storage
@@ -41,6 +44,7 @@ class Services:
     """
 
     settings: Settings
+    quotas: Quotas
     database: Database
     login: Login
     storage: Storage

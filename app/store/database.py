@@ -21,6 +21,7 @@ from sqlalchemy import (
     make_url,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
@@ -242,3 +243,14 @@ def _sqlite_clock(_element: DatabaseClock, _compiler: SQLCompiler, **_: Any) -> 
 @compiles(DatabaseClock, "postgresql")
 def _postgresql_clock(_element: DatabaseClock, _compiler: SQLCompiler, **_: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+_INSERT: dict[str, type[sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.Insert,
+    "postgresql": postgresql.Insert,
+}
+
+
+def insert_into(session: Session, table: type[Any]) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that can say what to do where the row is there already."""
+    return _INSERT[session.get_bind().dialect.name](table)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.store.errors import ConflictError, NotFoundError
 from app.store.lifecycle import LIVE
 from app.store.pages import Page, cut
+from app.store.quotas import UNLIMITED, Quotas, admit_dataset
 from app.store.tables import Dataset, Job, new_id
 
 
@@ -25,8 +26,17 @@ def add(
     sha256: str,
     columns: list[dict[str, Any]],
     location: str,
+    stored_bytes: int,
+    quotas: Quotas = UNLIMITED,
 ) -> Dataset:
-    """Add a dataset whose file is in the storage under ``location``."""
+    """Add a dataset whose file is in the storage under ``location``.
+
+    Raises
+    ------
+    QuotaError
+        The owner may not keep one more, or not one so large.
+    """
+    admit_dataset(session, owner, quotas, stored_bytes)
     dataset = Dataset(
         id=new_id("ds"),
         owner=owner,
@@ -37,6 +47,7 @@ def add(
         sha256=sha256,
         columns=columns,
         location=location,
+        stored_bytes=stored_bytes,
     )
     session.add(dataset)
     session.flush()
