@@ -6,12 +6,12 @@ import hashlib
 import hmac
 import ipaddress
 import math
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
-from sqlalchemy.orm import Session
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import HTTPException, TooManyRequests, Unauthorized
 
@@ -32,6 +32,11 @@ NEIGHBOURS = 64
 """Bits of an IPv6 address that tell networks apart; the rest is chosen by whoever has one."""
 
 LONGEST_ADDRESS = 100
+
+FAILURES = "unknown keys from this address"
+
+MOST_SILENCED = 10_000
+"""How many addresses a process remembers not to listen to."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,9 @@ class Login:
     everyone is let in. From the first key on nobody is without one, also when
     every key was revoked.
 
-    An address from which too many unknown keys came is not listened to for a
-    while, so that nobody can try one key after another.
+    Nobody can try one key after another: unknown keys are counted by address,
+    in all processes together. A process that has found that there were too many
+    from one looks at no key from there for a while.
 
     Parameters
     ----------
@@ -106,6 +112,7 @@ class Login:
             for owner, key in settings.api_keys.items()
         }
         self._proxies = settings.proxies
+        self._silenced: dict[str, tuple[float, Standing]] = {}
         self._failures = Policy("failed-logins", settings.failed_logins_per_minute)
         often = settings.owner_requests_per_minute
         self._requests = Policy("requests", often) if often is not None else None
@@ -159,29 +166,44 @@ class Login:
 
     def _look_up(self, token: str, address: str) -> Caller | None:
         """Return whose key it is, unless too many from there were nobody's."""
-        with self._database.reading() as session:
-            standing = rates.look(session, self._failures, address)
-            found = None if standing.is_refused else self._find(session, token)
-        if isinstance(found, ApiKey):
-            self._note_use(found)
-            return Caller(found.owner, frozenset(map(Scope, found.scopes)))
-        if found is not None:
-            return Caller(found, frozenset(Scope))
-        if not standing.is_refused:
+        self._check_silence(address)
+        found = self._find(token)
+        if found is None:
             with self._database.writing() as session:
                 standing = rates.take(session, self._failures, address)
-        if standing.is_refused:
-            raise TooOften(standing, "unknown keys from this address")
-        return None
+            if standing.is_refused:
+                self._silence(address, standing)
+        return found
 
-    def _find(self, session: Session, token: str) -> ApiKey | str | None:
-        """Compare with every key of the settings, in constant time each; then ask the database.
+    def _check_silence(self, address: str) -> None:
+        """Refuse what comes from an address too soon, without asking the database."""
+        if (found := self._silenced.get(address)) is not None:
+            since, standing = found
+            now = standing.after(time.monotonic() - since)
+            if now.left < 1:
+                raise TooOften(now, FAILURES)
 
-        Returns the key, or only its owner where it is one of the settings.
-        """
+    def _silence(self, address: str, standing: Standing) -> NoReturn:
+        """Listen to no key from an address until it may fail once more."""
+        if len(self._silenced) > MOST_SILENCED:
+            self._silenced.clear()  # each of them is heard once more
+        self._silenced[address] = time.monotonic(), standing
+        raise TooOften(standing, FAILURES)
+
+    def _find(self, token: str) -> Caller | None:
+        """Compare with every key of the settings, in constant time each; then ask the database."""
         sent = _digest(token.encode("latin-1", "replace"))
         mine = [o for digest, o in self._owners.items() if hmac.compare_digest(digest, sent)]
-        return mine[0] if mine else keys.authenticate(session, token)
+        if mine:
+            return Caller(mine[0], frozenset(Scope))
+        if keys.TOKEN.fullmatch(token) is None:
+            return None
+        with self._database.reading() as session:
+            key = keys.authenticate(session, token)
+        if key is None:
+            return None
+        self._note_use(key)
+        return Caller(key.owner, frozenset(map(Scope, key.scopes)))
 
     def _note_use(self, key: ApiKey) -> None:
         if not keys.is_noted(key):
@@ -194,8 +216,9 @@ def address_of(environ: Mapping[str, Any], proxies: int) -> str:
 
     What a caller wrote into `X-Forwarded-For` by itself stands before that, and is not believed.
     """
-    chain = [*environ.get("HTTP_X_FORWARDED_FOR", "").split(","), environ.get("REMOTE_ADDR", "")]
-    said = str(chain[max(len(chain) - 1 - proxies, 0)]).strip()[:LONGEST_ADDRESS]
+    forwarded = [each.strip() for each in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    chain: list[str] = [*filter(None, forwarded), environ.get("REMOTE_ADDR", "")]
+    said = chain[max(len(chain) - 1 - proxies, 0)][:LONGEST_ADDRESS]
     try:
         address = ipaddress.ip_address(said)
     except ValueError:

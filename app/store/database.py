@@ -251,6 +251,6 @@ _INSERT: dict[str, type[sqlite.Insert | postgresql.Insert]] = {
 }
 
 
-def insert_into(session: Session, table: type[Any]) -> sqlite.Insert | postgresql.Insert:
+def insert_into(dialect: str, table: Any) -> sqlite.Insert | postgresql.Insert:
     """Return an INSERT that can say what to do where the row is there already."""
-    return _INSERT[session.get_bind().dialect.name](table)
+    return _INSERT[dialect](table)

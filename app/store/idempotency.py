@@ -59,7 +59,7 @@ def _take(session: Session, owner: str, key: str, fingerprint: str, hours: float
     age = database_clock() - IdempotencyKey.created_at
     cut_off = and_(IdempotencyKey.status.is_(None), age > ABANDONED_SECONDS)
     statement = (
-        insert_into(session, IdempotencyKey)
+        insert_into(session.get_bind().dialect.name, IdempotencyKey)
         .values(owner=owner, key=key, **fresh)
         .on_conflict_do_update(
             index_elements=["owner", "key"],

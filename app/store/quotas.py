@@ -213,9 +213,16 @@ def may_run_another(session: Session, owner: str, quotas: Quotas) -> bool:
 def charge(session: Session, owner: str, worker: str, now: float, seconds: float) -> None:
     """Count training of a process up to ``now``, by the database's clock."""
     row = {"owner": owner, "hour": int(now // HOUR_SECONDS), "worker": worker}
-    statement = insert_into(session, TrainingUsage).values(**row, seconds=seconds)
+    statement = insert_into(session.get_bind().dialect.name, TrainingUsage).values(
+        **row, seconds=seconds
+    )
     session.execute(
         statement.on_conflict_do_update(
             index_elements=list(row), set_={"seconds": TrainingUsage.seconds + seconds}
         )
     )
+
+
+def is_old() -> ColumnElement[bool]:
+    """Say what counts no more."""
+    return TrainingUsage.hour < database_clock() / HOUR_SECONDS - (WINDOW_HOURS + 1)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, case, select
+from sqlalchemy import ColumnElement, Executable, Float, bindparam, case, select
 from sqlalchemy.orm import Session
 
 from app.store.database import database_clock, insert_into
@@ -55,6 +57,10 @@ class Standing:
     full_in_seconds: float
     is_refused: bool = False
 
+    def after(self, seconds: float) -> Standing:
+        """Return how it stands when nothing was done for so long."""
+        return replace(self, full_in_seconds=self.full_in_seconds - seconds)
+
     @property
     def left(self) -> int:
         """How often it may be done now; half of one counts as one, for the clock is rounded."""
@@ -72,32 +78,34 @@ def take(session: Session, policy: Policy, subject: str) -> Standing:
 
     What is refused writes nothing.
     """
-    clock, pause = database_clock(), policy.pause_seconds
-    used_from = case((RateLimit.full_at > clock, RateLimit.full_at), else_=clock)
-    statement = (
-        insert_into(session, RateLimit)
-        .values(policy=policy.name, subject=subject, full_at=clock + pause)
+    mine = {"policy": policy.name, "subject": subject, "pause": policy.pause_seconds}
+    take_one, look = _statements(session.get_bind().dialect.name)
+    full_in_seconds = session.scalar(take_one, mine)
+    if full_in_seconds is not None:
+        return Standing(policy, full_in_seconds)
+    return Standing(policy, session.scalar(look, mine) or 0.0, is_refused=True)
+
+
+@cache
+def _statements(dialect: str) -> tuple[Executable, Executable]:
+    """Return the statements of `take`, made once, for every request needs them."""
+    table, clock = RateLimit.__table__, database_clock()
+    pause, full_at = bindparam("pause", type_=Float), RateLimit.__table__.c.full_at
+    mine: dict[str, Any] = {name: bindparam(name) for name in ("policy", "subject")}
+    full_in = full_at - clock
+    take_one = (
+        insert_into(dialect, table)
+        .values(**mine, full_at=clock + pause)
         .on_conflict_do_update(
-            index_elements=["policy", "subject"],
-            set_={"full_at": used_from + pause},
-            where=RateLimit.full_at - clock <= WINDOW_SECONDS - pause / 2,
+            index_elements=list(mine),
+            set_={"full_at": case((full_at > clock, full_at), else_=clock) + pause},
+            where=full_in <= WINDOW_SECONDS - pause / 2,
         )
-        .returning(RateLimit.full_at - clock)
+        .returning(full_in)
     )
-    full_in_seconds = session.scalar(statement)
-    if full_in_seconds is None:
-        return replace(look(session, policy, subject), is_refused=True)
-    return Standing(policy, full_in_seconds)
+    return take_one, select(full_in).where(*(table.c[name] == mine[name] for name in mine))
 
 
-def look(session: Session, policy: Policy, subject: str) -> Standing:
-    """Say how it stands, and whether once more would be too often."""
-    mine = (RateLimit.policy == policy.name, RateLimit.subject == subject)
-    full_in_seconds = session.scalar(select(RateLimit.full_at - database_clock()).where(*mine))
-    standing = Standing(policy, full_in_seconds or 0.0)
-    return replace(standing, is_refused=standing.left < 1)
-
-
-def full() -> ColumnElement[bool]:
+def is_full() -> ColumnElement[bool]:
     """Say which are full, and as good as absent."""
     return RateLimit.full_at < database_clock()
