@@ -104,9 +104,9 @@ class Settings(BaseSettings):
     """How many jobs of one owner run at once; the others wait."""
     owner_training_seconds: float | None = Field(default=None, gt=0)
     """How long the jobs of one owner may train within 24 hours, all together; then they wait."""
-    owner_requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    owner_requests_per_minute: int | None = Field(default=None, ge=1, le=60_000)
     """How many requests one owner may make; so many at once, then at this rate."""
-    failed_logins_per_minute: int = Field(default=20, ge=1, le=1_000_000)
+    failed_logins_per_minute: int = Field(default=20, ge=1, le=60_000)
     """How many unknown keys may come from one address; after that none from there is looked at."""
     proxies: int = Field(default=0, ge=0, le=10)
     """How many proxies before it add to `X-Forwarded-For`; callers' addresses are told by them."""
