@@ -86,7 +86,7 @@ class Runner:
         try:
             while (claim := self._claim()) is not None:
                 self._run(claim)
-                if self.stopping() or not self.quotas.hold_jobs_back:
+                if not self.quotas.hold_jobs_back or self.stopping():
                     break
         except UNAVAILABLE:
             log.exception("the database does not answer; a worker will find the job later")

@@ -9,12 +9,12 @@ import weakref
 import numpy as np
 import psycopg
 import pytest
-from sqlalchemy import make_url, update
+from sqlalchemy import delete, make_url, update
 
 from app.store import checkpoints, jobs
 from app.store.blobs import Storage
 from app.store.lifecycle import JobStatus
-from app.store.tables import ArtifactChunk, TrainedModel
+from app.store.tables import ArtifactChunk, TrainedModel, TrainingUsage
 from engine import training
 from engine.checkpoint import dump_model, load_model
 from engine.data.formats import read_table
@@ -613,3 +613,45 @@ def test_a_training_whose_database_stays_away_is_left_when_the_worker_is_to_end(
     reap(database)
     make_runner().run()
     assert_alike(database, undisturbed, job)
+
+
+# Owners' quotas.
+
+
+def test_where_a_job_may_have_to_wait_whoever_has_ended_one_takes_another(
+    database, iris, make_runner
+):
+    queued = [queue(database, iris) for _ in range(2)]
+    make_runner(owner_running_jobs=1).run()
+    assert {look(database, job).status for job in queued} == {JobStatus.SUCCEEDED}
+
+
+def test_a_runner_that_is_asked_to_end_takes_no_other(database, iris, make_runner):
+    queued = [queue(database, iris) for _ in range(2)]
+    make_runner(Beside(lambda: True, at=EPOCHS), owner_running_jobs=1).run()
+    first, second = (look(database, job).status for job in queued)
+    assert (first, second) == (JobStatus.SUCCEEDED, JobStatus.QUEUED)
+
+
+def forget(database):
+    """Let all that was trained be long ago."""
+    with database.writing() as session:
+        session.execute(delete(TrainingUsage))
+
+
+def test_a_job_whose_owners_time_is_used_up_waits_and_changes_nothing_in_the_end(
+    database, iris, make_runner
+):
+    undisturbed = queue(database, iris, **STATEFUL)
+    make_runner().run()
+    job = queue(database, iris, **STATEFUL)
+    make_runner(owner_training_seconds=1e-9).run()
+    assert look(database, job).attempt == 0
+    forget(database)
+    make_runner(owner_training_seconds=1e-9).run()
+    found = look(database, job)
+    assert (found.status, found.attempt, found.epoch) == (JobStatus.QUEUED, 1, 1)
+    forget(database)
+    make_runner().run()
+    assert look(database, job).status is JobStatus.SUCCEEDED
+    assert weights(database, job) == weights(database, undisturbed)

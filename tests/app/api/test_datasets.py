@@ -78,7 +78,9 @@ def test_an_upload_answers_where_the_dataset_is_and_what_it_holds(ada):
         "rows": 150,
         "bytes": len(IRIS),
         "sha256": hashlib.sha256(IRIS).hexdigest(),
+        "stored_bytes": body["stored_bytes"],
     }
+    assert body["stored_bytes"] > 4 * 150 * 8  # four columns of numbers
     length = columns[0]
     assert length.pop("mean") == pytest.approx(5.8433, abs=1e-4)
     assert length.pop("std") == pytest.approx(0.8253, abs=1e-4)
