@@ -653,5 +653,6 @@ def test_a_job_whose_owners_time_is_used_up_waits_and_changes_nothing_in_the_end
     assert (found.status, found.attempt, found.epoch) == (JobStatus.QUEUED, 1, 1)
     forget(database)
     make_runner().run()
-    assert look(database, job).status is JobStatus.SUCCEEDED
-    assert weights(database, job) == weights(database, undisturbed)
+    found = look(database, job)
+    assert found.status is JobStatus.SUCCEEDED
+    assert weights(database, found) == weights(database, look(database, undisturbed))
