@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     job_multiply_adds: int = Field(default=10**18, ge=1, lt=2**63)
     """The most arithmetic that one job may ask for, every epoch of it."""
     owner_datasets: int | None = Field(default=None, ge=0)
-    """How many datasets one owner may keep; unset, any number, as with all that begins so."""
+    """How many datasets one owner may keep; none of the `OWNER_` limits holds unless it is set."""
     owner_dataset_bytes: int | None = Field(default=None, ge=0)
     """How much room the datasets of one owner may take in the storage."""
     owner_queued_jobs: int | None = Field(default=None, ge=0)
