@@ -10,7 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api import schemas
 from app.api.conditional import answer
-from app.api.services import owner, services
+from app.api.services import owner, reading, services
 from app.store import quotas
 
 bp = APIBlueprint("usage", __name__, url_prefix="/v1/usage", abp_tags=[Tag(name="Usage")])
@@ -19,7 +19,7 @@ bp = APIBlueprint("usage", __name__, url_prefix="/v1/usage", abp_tags=[Tag(name=
 @bp.get("", responses={200: schemas.Usage})
 def show() -> Response:
     """Show what the caller has and may have."""
-    with services().database.reading() as session:
+    with reading() as session:
         used, limits = asdict(quotas.usage(session, owner())), asdict(services().quotas)
     shares = {name: schemas.Share(used=used[name], limit=limits[name]) for name in used}
     return answer(schemas.Usage(**shares))

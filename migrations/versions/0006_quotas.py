@@ -6,9 +6,11 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
+
+ROLE = "chainrule_caller"
 
 
 def upgrade() -> None:
@@ -29,6 +31,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "hour", "worker", name="pk_training_usage"),
     )
     op.create_index("ix_training_usage_hour", "training_usage", ["hour"])
+    if op.get_bind().dialect.name == "postgresql":
+        mine = "owner = current_setting('chainrule.owner')"
+        op.execute("ALTER TABLE training_usage ENABLE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY callers ON training_usage TO {ROLE} USING ({mine})")
+        op.execute(f"GRANT SELECT ON training_usage TO {ROLE}")
     op.create_table(
         "rate_limits",
         sa.Column("policy", sa.String(), nullable=False),
