@@ -19,7 +19,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from app.api import once, schemas
 from app.api.bodies import once_each
 from app.api.conditional import answer, answer_json, answer_tagged
-from app.api.errors import invalid
+from app.api.errors import BodyError, invalid
 from app.api.pages import answer_page
 from app.api.services import owner, services
 from app.store import datasets, uploads
@@ -136,7 +136,7 @@ def _format_of(filename: str) -> Format:
     if suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         reason = f"cannot tell the format of {filename[:100]!r}; end its name in {known}"
-        raise BadRequest(f"{reason} or send `format`")
+        raise BodyError("/format", f"{reason} or send `format`")
     return SUFFIXES[suffix]
 
 

@@ -81,8 +81,9 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
             caller = login.caller(request.headers.get("Authorization", ""))
             g.owner = caller.owner
             _check(caller.scopes)
-            bodies.once_each(request.args, "the query")
-            bodies.check(settings)
+            if request.routing_exception is None:  # else the body was not received
+                bodies.once_each(request.args, "the query")
+                bodies.check(settings)
 
     @app.after_request
     def leave(response: Response) -> Response:
