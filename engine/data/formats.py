@@ -173,13 +173,10 @@ def _check_text(path: Path, delimiter: str, memory_limit_bytes: int) -> None:
         while piece := file.read(PIECE_BYTES):
             counts.update({mark: piece.count(mark) for mark in (delimiter.encode(), b"\n", b'"')})
     quotes = counts.pop(b'"')
-    try:
-        _check_width(path, delimiter)
-        _check_values(counts.total(), memory_limit_bytes)
-        if quotes % 2:
-            _check_quotes(path, delimiter)
-    except UnicodeDecodeError as error:
-        raise _not_utf8() from error
+    _check_width(path, delimiter)
+    _check_values(counts.total(), memory_limit_bytes)
+    if quotes % 2:
+        _check_quotes(path, delimiter)
 
 
 def _check_width(path: Path, delimiter: str) -> None:
@@ -194,7 +191,7 @@ def _check_width(path: Path, delimiter: str) -> None:
                 raise _too_many_columns(columns, line=1)
             yield line
 
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
             next(csv.reader(counted(_lines(file)), delimiter=delimiter), None)
         except csv.Error as error:
@@ -208,7 +205,7 @@ def _check_values(values: int, memory_limit_bytes: int) -> None:
 
 
 def _check_quotes(path: Path, delimiter: str) -> None:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(_lines(file), delimiter=delimiter, strict=True)
         begin = 1
         try:
@@ -286,7 +283,7 @@ def _check_names(names: Sequence[str], line: int | None) -> None:
 
 def _too_many_columns(columns: int, line: int | None) -> FormatError:
     reason = f"{columns:,} columns; at most {MAX_COLUMNS:,} are allowed"
-    return FormatError(line, None, f"{reason}, but one may be a tensor of an NPZ file")
+    return FormatError(line, None, reason)
 
 
 def _stored(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray | pa.Array:
@@ -330,7 +327,7 @@ def _read_npz(path: Path, memory_limit_bytes: int) -> pa.Table:
         raise FormatError(None, None, "holds no arrays; expected for instance X and y")
     _check_names(list(columns), line=None)
     _check_rows(columns)
-    flat = sum(array.size for array in columns.values() if array.ndim == 1)
+    flat = sum(a.size for a in columns.values() if a.ndim == 1 and a.itemsize)
     _check_values(flat, memory_limit_bytes)
     return pa.table({name: _npz_column(name, array) for name, array in columns.items()})
 
