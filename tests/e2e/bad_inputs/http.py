@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.bad_inputs.rows import JSON, Row, World, got, posted
+from tests.e2e.bad_inputs.rows import JSON, USED_KEY, Row, World, got, posted
 
 JOBS, DATASETS = "/v1/jobs", "/v1/datasets"
 BODY_LIMIT_BYTES = 4 << 20
@@ -49,12 +49,12 @@ BODIES = [
         "1e400",
         lambda w: w.ada.post(
             JOBS,
-            content=b'{"dataset": "x", "target": "y", "optimizer": {"type": "sgd", "momentum": 1e400}}',
+            content=b'{"dataset": "x", "target": "y", "optimizer": {"type": "sgd", "l1": 1e400}}',
             headers=JSON,
         ),
         422,
         "expected a finite number",
-        "/optimizer/momentum",
+        "/optimizer/l1",
     ),
     posted(11, "a name twice", b'{"a": 1, "a": 2}', 400, "the name 'a' appears twice"),
     posted(13, "another type", b"{}", 415, "as application/json", Content_Type="text/plain"),
@@ -109,7 +109,11 @@ BODIES = [
         "a body of as many values as fit, none of them wanted",
         lambda w: w.ada.post(
             JOBS,
-            content=b'{"metadata": {"a": [' + b'{"a":1},' * (BODY_LIMIT_BYTES // 8 - 10) + b"1]}}",
+            content=(
+                b'{"dataset": "x", "target": "y", "metadata": {"a": ['
+                + b'{"a":1},' * (BODY_LIMIT_BYTES // 8 - 10)
+                + b"1]}}"
+            ),
             headers=JSON,
         ),
         422,
@@ -128,8 +132,6 @@ ADDRESSES = [
         Host="evil.example",
     ),
     got(22, "an address of 20 kB", JOBS + "?name=" + "y" * 20_000, 414),
-    got(23, "a header of 200 kB", JOBS, 431, X="y" * 200_000),
-    got(23, "300 headers", JOBS, 431, **{f"X{n}": "y" for n in range(300)}),
     Row(24, "PUT of a list", lambda w: w.ada.put(JOBS), 405, "GET, HEAD, OPTIONS, POST do"),
     Row(24, "PUT with a body", lambda w: w.ada.put(JOBS, json={"a": 1}), 405, "POST do"),
     Row(
@@ -143,7 +145,9 @@ ADDRESSES = [
     Row(25, "POST to no route", lambda w: w.ada.post("/v1/x", json={"a": 1}), 404, "nothing at"),
     got(26, "a curve as XML", JOBS + "/{job}/curve", 406, "it comes as one of", Accept="text/xml"),
     got(26, "a job as HTML: JSON all the same", JOBS + "/{job}", 200, Accept="text/html"),
-    got(27, "a range of nothing", "/v1/models/{model}/weights", 200, Range="bytes=x-y"),
+    got(
+        27, "a range of words", "/v1/models/{model}/weights", 416, "ask for one", Range="bytes=x-y"
+    ),
     got(
         27,
         "a range behind the end",
@@ -159,7 +163,8 @@ ADDRESSES = [
     got(30, "..\\ in an id", JOBS + "/..%5Cetc", 404, "nothing at this address"),
     got(30, "../ encoded twice", JOBS + "/%252e%252e%252fetc", 404, "nothing at this address"),
     got(31, "a query that is not UTF-8", JOBS + "?name=%ff", 400, "UTF-8"),
-    got(31, "a query with a stray %", JOBS + "?limit=%zz", 422, "/limit: expected an integer"),
+    got(31, "a query with a stray %", JOBS + "?limit=%zz", 400, "a % that no two hex"),
+    got(31, "a filter with a stray %", JOBS + "?name=100%", 400, "write it as %25"),
     got(32, "a parameter twice", JOBS + "?limit=1&limit=2", 400, "gives 'limit' 2 times"),
     got(32, "an unknown parameter", JOBS + "?page=1", 422, "/page: no such field"),
 ]
@@ -201,7 +206,7 @@ def foreign(kind: str, path: str, **body: Any) -> Row:
         where = path.format(**w.theirs)
         return w.ada.post(where, json=body) if body else w.ada.get(where)
 
-    return Row(37, f"somebody else's {kind}", send, 404, "there is none with the id")
+    return Row(37, f"somebody else's {kind}", send, 404, "there is no ")
 
 
 def with_their_dataset(w: World) -> httpx.Response:
@@ -236,14 +241,14 @@ KEYS = [
         "somebody else's dataset in a body",
         with_their_dataset,
         404,
-        "there is none with the id",
+        "there is no ",
     ),
     Row(
         37,
         "somebody else's dataset to validate on",
         lambda w: w.ada.post(JOBS, json=w.spec(validation={"dataset": w.theirs["dataset"]})),
         404,
-        "there is none with the id",
+        "there is no ",
     ),
     Row(
         38,
@@ -276,14 +281,7 @@ def with_key_twice(w: World) -> httpx.Response:
 
 
 def with_key_of_another(w: World) -> httpx.Response:
-    headers = {"Idempotency-Key": "bad-inputs"}
-    made = w.ada.post(JOBS, json=w.spec(training={"epochs": 1}), headers=headers).json()["id"]
-    try:
-        return w.ada.post(JOBS, json=w.spec(seed=1), headers=headers)
-    finally:
-        w.ada.post(f"{JOBS}/{made}/cancel")
-        w.ada.wait_for(made, "succeeded", "cancelled")
-        w.ada.delete(f"{JOBS}/{made}")
+    return w.ada.post(JOBS, json=w.spec(seed=1), headers={"Idempotency-Key": USED_KEY})
 
 
 def end(name: str, expires_at: Any, says: str) -> Row:
@@ -300,7 +298,7 @@ def end(name: str, expires_at: Any, says: str) -> Row:
 LISTS = [
     got(41, "an id of another form", DATASETS + "/' OR 1=1", 404, "nothing at this address"),
     got(41, "an id of 10 kB", DATASETS + "/" + "x" * 5_000, 404, "nothing at this address"),
-    got(42, "an id of another kind", DATASETS + "/{job}", 404, "there is none with the id"),
+    got(42, "an id of another kind", DATASETS + "/{job}", 404, "there is no "),
     page("limit 0", "limit=0", 422, "/limit: expected at least 1"),
     page("limit -1", "limit=-1", 422, "/limit: expected at least 1"),
     page("limit 10^9", "limit=1000000000", 422, "/limit: expected at most 200"),

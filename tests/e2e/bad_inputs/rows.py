@@ -10,6 +10,9 @@ import httpx
 
 from tests.e2e.services import Caller
 
+USED_KEY = "bad-inputs"
+"""An Idempotency-Key that came with a job of Ada's."""
+
 JSON = {"Content-Type": "application/json"}
 
 
@@ -87,7 +90,9 @@ def got(item: int, name: str, path: str, status: int, says: str = "", **headers:
     return Row(item, name, lambda w: w.ada.get(path.format(**vars(w)), headers=sent), status, says)
 
 
-def spec(item: int, name: str, pointer: str, says: str, status: int = 422, **changes: Any) -> Row:
+def spec(
+    item: int, name: str, pointer: str | None, says: str, status: int = 422, /, **changes: Any
+) -> Row:
     """Post a spec that would train, but for the changes."""
 
     def send(w: World) -> httpx.Response:

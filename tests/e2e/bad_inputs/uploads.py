@@ -96,8 +96,8 @@ TEXT = [
     ),
     uploaded(
         54,
-        "a row of 15 MiB",
-        lambda: b"a,b\n" + b"1," * (15 << 19) + b"\n",
+        "a row of 2,000,000 values",
+        lambda: b"a,b\n" + b"1," * 2_000_000 + b"\n",
         "line 2: expected 2 values",
     ),
     uploaded(
@@ -182,7 +182,13 @@ VALUES = [
     ),
     trained(62, "one class", lines("x,y", "1,a", "2,a"), "/target", "column 'y' holds one class"),
     trained(
-        62, "one row", lines("x,y", "1,1"), "/validation/fraction", "", validation={"fraction": 0.5}
+        62,
+        "one row",
+        lines("x,y", "1,1"),
+        "/validation/fraction",
+        "",
+        task="regression",
+        validation={"fraction": 0.5},
     ),
 ]
 
@@ -270,7 +276,7 @@ FORMS = [
         73,
         "10,000 parts",
         files.form(*[files.part(f"f{n}") for n in range(10_000)]),
-        "",
+        "one row cannot be divided",
         FORM,
         413,
     ),
