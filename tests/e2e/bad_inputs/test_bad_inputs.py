@@ -142,6 +142,7 @@ def test_what_is_bad_is_refused_with_its_place_and_leaves_nothing(
     store.forget_peak()
     answer = row.send(world)
     peak = store.peak() - store.rest
+    record_property("row", name(row))
     record_property("peak_bytes", peak)
     assert answer.status_code == row.status, answer.text
     if row.status >= 400:

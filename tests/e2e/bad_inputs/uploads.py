@@ -186,7 +186,7 @@ VALUES = [
         "one row",
         lines("x,y", "1,1"),
         "/validation/fraction",
-        "",
+        "one row cannot be divided",
         task="regression",
         validation={"fraction": 0.5},
     ),
@@ -209,7 +209,7 @@ ARRAYS = [
     arrays(66, "an encrypted member", files.encrypted(array_of(b"x")), "cannot be read as arrays"),
     arrays(66, "a symbolic link", files.symlink(), "is not an array"),
     arrays(
-        67, "an NPZ bomb", lambda: npz(a=np.zeros((1 << 14, 1 << 10))), f"at most {UNPACKED} are"
+        67, "an NPZ bomb", lambda: npz(a=np.zeros((1 << 13, 1 << 10))), f"at most {UNPACKED} are"
     ),
     arrays(
         67,
@@ -276,7 +276,7 @@ FORMS = [
         73,
         "10,000 parts",
         files.form(*[files.part(f"f{n}") for n in range(10_000)]),
-        "one row cannot be divided",
+        "",
         FORM,
         413,
     ),
