@@ -51,7 +51,7 @@ _UPLOAD_BODY = {
                 "required": ["file"],
                 "properties": {
                     "file": {"type": "string", "format": "binary"},
-                    "name": {"type": "string"},
+                    "name": {"type": "string", "minLength": 1, "maxLength": 200},
                     "format": {"type": "string", "enum": list(get_args(Format))},
                 },
             }

@@ -17,9 +17,9 @@ PAGE = ROOT / "docs" / "bad-inputs.md"
 HEAD = """# Bad inputs
 
 What the service answers to what it should never be sent, row by row over HTTP, on SQLite and on
-PostgreSQL with Redis and S3. Every refusal is an RFC 9457 problem with the place, nothing is stored,
-and the service answers right after. The tests are in `tests/e2e/bad_inputs/`; what no HTTP library
-would send is in `tests/e2e/test_raw_requests.py`.
+PostgreSQL with Redis and S3. Every refusal is an RFC 9457 problem with the place, nothing is
+stored, and the service answers right after. The tests are in `tests/e2e/bad_inputs/`; what no HTTP
+library would send is in `tests/e2e/test_raw_requests.py`.
 
 The last columns are the most memory that the processes serving HTTP took meanwhile, in MiB above
 what they take at rest; the tests allow {allowed} MiB. There an upload may have {upload} MiB and
