@@ -388,7 +388,11 @@ def _event(name: str, shape: str) -> dict[str, Any]:
     fields = {
         "event": {"type": "string", "enum": [name]},
         "id": {"type": "string", "pattern": "^[0-9]+[.][0-9]+$"},
-        "data": {"$ref": f"#/components/schemas/{shape}"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": f"#/components/schemas/{shape}"},
+        },
     }
     return {"type": "object", "required": list(fields), "properties": fields}
 
@@ -398,7 +402,7 @@ JOB_EVENTS = {
     "content": {
         "text/event-stream": {
             "schema": {
-                "description": "One event of the stream; its data is JSON.",
+                "description": "One event of the stream; its data is JSON in a string.",
                 "oneOf": [
                     _event("status", "Job"),
                     _event("progress", "JobProgress"),
