@@ -23,7 +23,7 @@ def complete(document: dict[str, Any]) -> None:
     """Add to every call how it fails, its key, and for a POST the key that makes it safe to repeat.
 
     The library knows neither another media type for errors nor headers that
-    no view reads, and it writes bounds of whole numbers as floats.
+    no view reads, nor what a string holds, and it writes bounds of integers as floats.
     """
     _make_whole(document)
     document["security"] = [{"key": []}]
@@ -34,9 +34,22 @@ def complete(document: dict[str, Any]) -> None:
             operation["responses"]["default"] = PROBLEM
             if not path.startswith("/v1"):
                 operation["security"] = []
+            for answer in operation["responses"].values():
+                _describe_events(answer.get("content", {}).get("text/event-stream"))
             if method == "post":
                 reference = {"$ref": "#/components/parameters/IdempotencyKey"}
                 operation.setdefault("parameters", []).append(reference)
+
+
+def _describe_events(stream: dict[str, Any] | None) -> None:
+    """Say that the data of an event comes as a string, and keep what is in it."""
+    for event in stream["schema"]["oneOf"] if stream else ():
+        properties = event["properties"]
+        properties["data"] = {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": properties["data"],
+        }
 
 
 def _make_whole(part: Any) -> None:

@@ -388,11 +388,7 @@ def _event(name: str, shape: str) -> dict[str, Any]:
     fields = {
         "event": {"type": "string", "enum": [name]},
         "id": {"type": "string", "pattern": "^[0-9]+[.][0-9]+$"},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": f"#/components/schemas/{shape}"},
-        },
+        "data": {"$ref": f"#/components/schemas/{shape}"},
     }
     return {"type": "object", "required": list(fields), "properties": fields}
 
