@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 
 ROWS = sorted([*http.ROWS, *uploads.ROWS, *specs.ROWS, *lifecycle.ROWS], key=lambda row: row.item)
 
-PEAK_BYTES = 256 << 20
+PEAK_BYTES = 384 << 20
 """What the processes that serve HTTP may take for one request, above what they take at rest."""
 
 LIVING = {"target": "species", "training": {"epochs": 1_000_000}}
