@@ -68,8 +68,8 @@ class Settings(BaseSettings):
     """The largest upload that is taken."""
     unpacked_limit_bytes: int = Field(default=1024 * MIB, ge=1)
     """The most that an upload may unpack to, and the most memory that reading it may take."""
-    body_limit_bytes: int = Field(default=64 * MIB, ge=1)
-    """The largest JSON body that is taken."""
+    body_limit_bytes: int = Field(default=16 * MIB, ge=1)
+    """The largest JSON body that is taken; while it is read it takes up to 25 times as much."""
     body_seconds: Seconds = 300
     """How long a body may take to come in."""
     parameter_budget: int = Field(default=PARAMETER_BUDGET, ge=1)

@@ -19,7 +19,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from app.api import once, schemas
 from app.api.bodies import once_each
 from app.api.conditional import answer, answer_json, answer_tagged
-from app.api.errors import invalid
+from app.api.errors import BodyError, invalid
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
 from app.store import datasets, quotas, uploads
@@ -52,7 +52,7 @@ _UPLOAD_BODY = {
                 "required": ["file"],
                 "properties": {
                     "file": {"type": "string", "format": "binary"},
-                    "name": {"type": "string"},
+                    "name": {"type": "string", "minLength": 1, "maxLength": 200},
                     "format": {"type": "string", "enum": list(get_args(Format))},
                 },
             }
@@ -137,7 +137,7 @@ def _format_of(filename: str) -> Format:
     if suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         reason = f"cannot tell the format of {filename[:100]!r}; end its name in {known}"
-        raise BadRequest(f"{reason} or send `format`")
+        raise BodyError("/format", f"{reason} or send `format`")
     return SUFFIXES[suffix]
 
 

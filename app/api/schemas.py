@@ -402,7 +402,7 @@ JOB_EVENTS = {
     "content": {
         "text/event-stream": {
             "schema": {
-                "description": "One event of the stream; its data is JSON.",
+                "description": "One event of the stream; its data is JSON in a string.",
                 "oneOf": [
                     _event("status", "Job"),
                     _event("progress", "JobProgress"),
