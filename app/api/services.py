@@ -14,6 +14,7 @@ from app.api.login import Login
 from app.config import Settings
 from app.dispatch import Doorbell
 from app.predictor import Predictor
+from app.redaction import Redaction
 from app.store.blobs import Storage
 from app.store.database import Database
 
@@ -38,6 +39,8 @@ class Services:
         A place for each request that may be held open; a held request keeps a thread.
     ending : callable
         Returns whether the process is asked to end; then no request is held any longer.
+    redact : Redaction
+        Masks what is secret in answers to what went wrong.
     """
 
     settings: Settings
@@ -49,6 +52,7 @@ class Services:
     scratch: Path
     waiting: threading.BoundedSemaphore
     ending: Callable[[], bool]
+    redact: Redaction
 
 
 def services() -> Services:

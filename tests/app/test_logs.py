@@ -20,24 +20,22 @@ from tests.app.api.callers import IRIS, KEYS, Caller, parts, run
 
 log = logging.getLogger("tests.logs")
 
+pytestmark = pytest.mark.usefixtures("own_logs")
+
 
 @pytest.fixture
 def configure(monkeypatch):
     """Configure the process's logs; return where they go. They are put back after the test."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     logs.forget()
 
     def act(role, level, style):
         stream = io.StringIO()
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stderr", stream)
-            logs.configure(role, level, style)
+            logs.configure(role, Settings(log_level=level, log_format=style, api_keys=KEYS))
         return stream
 
     yield act
-    root.handlers[:] = handlers
-    root.setLevel(level)
     logs.forget()
 
 

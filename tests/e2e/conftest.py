@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import redis
 
-from tests import servers
+from tests import canaries, servers
 from tests.e2e.services import BRISK, END_SECONDS, Caller, Command, alive, workers
 from tests.waiting import wait_until
 
@@ -75,6 +75,7 @@ def _running(service: Service) -> Iterator[Service]:
         for command in reversed(service.commands):
             command.end()
         assert alive(service.home) == []
+        canaries.search(service.home, service.environment)
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -103,6 +104,7 @@ def production(
             **_environment(tmp_path_factory.mktemp("production")),
             **servers.s3_bucket(s3_server, "end-to-end"),
             "CHAINRULE_DATABASE_URL": f"{postgres_server}{DATABASE}",
+            "CHAINRULE_API_KEYS": canaries.API_KEYS,
             "CHAINRULE_BROKER_URL": broker_url,
             "CHAINRULE_STORAGE_URL": "s3://end-to-end/datasets",
         }
@@ -134,3 +136,4 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     for command in started:
         command.end()
     wait_until(lambda: not alive(tmp_path), END_SECONDS)
+    canaries.search(tmp_path, environment)
