@@ -77,7 +77,8 @@ def _said(folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[str, b
         yield "the database", _sqlite(Path(url.removeprefix("sqlite:///")))
     else:
         yield "the database", _postgres(url)
-    if storage := environment.get("CHAINRULE_STORAGE_URL"):
+    storage = environment.get("CHAINRULE_STORAGE_URL", "")
+    if storage.startswith("s3://"):
         bucket = storage.removeprefix("s3://").partition("/")[0]
         with urlopen(f"{environment['AWS_ENDPOINT_URL']}/{bucket}") as listing:  # noqa: S310 - ours
             yield "the storage", listing.read()
