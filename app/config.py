@@ -21,6 +21,9 @@ MIB = 2**20
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 BROKERS = ("memory://", "redis://", "rediss://")
+URLS = ("database_url", "broker_url", "storage_url")
+"""The settings that are URLs, whose passwords are secrets."""
+
 SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
@@ -199,6 +202,12 @@ def blas_variables() -> dict[str, str]:
     """Return what the environment wishes of the BLAS; `Settings.blas_threads` overrules it."""
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
     return {name: os.environ[name] for name in names if name in os.environ}  # noqa: TID251 - here is where
+
+
+def ambient_secrets() -> list[str]:
+    """Return the secrets that the client libraries take from the environment by themselves."""
+    names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")
+    return [os.environ[name] for name in names if name in os.environ]  # noqa: TID251 - here is where
 
 
 def unknown_variables() -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from app import logs
+from app import logs, redaction
 from app.config import Settings
 from app.store import blobs, checkpoints, datasets, jobs, trained_models
 from app.store.blobs import Storage
@@ -186,6 +186,7 @@ class Attempt:
 
     def _fail(self, code: str, detail: str) -> None:
         """End the job, with the curve up to there."""
+        detail = redaction.of(self._settings)(detail)
         log.warning("failed: %s", detail, extra={"code": code})
 
         def write(session: Session) -> None:

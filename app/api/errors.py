@@ -21,6 +21,7 @@ from werkzeug.exceptions import (
     RequestedRangeNotSatisfiable,
 )
 
+from app.api.services import services
 from app.store.database import UNAVAILABLE
 from app.store.errors import (
     ConflictError,
@@ -116,7 +117,9 @@ def problem(
     if errors is not None:
         body["errors"] = errors
     return Response(
-        orjson.dumps(body), status, content_type="application/problem+json; charset=utf-8"
+        orjson.dumps(services().redact.within(body)),
+        status,
+        content_type="application/problem+json; charset=utf-8",
     )
 
 

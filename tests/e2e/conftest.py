@@ -13,15 +13,14 @@ import psycopg
 import pytest
 import redis
 
-from tests import servers
+from tests import canaries, servers
 from tests.e2e.services import BRISK, END_SECONDS, Caller, Command, alive, workers
 from tests.waiting import wait_until
 
 DATABASE = "end_to_end"
 
-KEYS = {"ada": "key of ada", "bob": "key of bob", "mary": "key of mary"}
 GUARDED = {
-    "CHAINRULE_API_KEYS": json.dumps(KEYS),
+    "CHAINRULE_API_KEYS": json.dumps(canaries.GUARDED_KEYS),
     "CHAINRULE_UPLOAD_LIMIT_BYTES": str(16 << 20),
     "CHAINRULE_UNPACKED_LIMIT_BYTES": str(64 << 20),
     "CHAINRULE_BODY_LIMIT_BYTES": str(4 << 20),
@@ -85,6 +84,7 @@ def _running(service: Service) -> Iterator[Service]:
         for command in reversed(service.commands):
             command.end()
         assert alive(service.home) == []
+        canaries.search(service.home, service.environment)
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -114,6 +114,7 @@ def run_production(
             **_environment(home),
             **servers.s3_bucket(s3_server, bucket),
             "CHAINRULE_DATABASE_URL": f"{postgres_server}{name}",
+            "CHAINRULE_API_KEYS": canaries.API_KEYS,
             "CHAINRULE_BROKER_URL": broker_url,
             "CHAINRULE_STORAGE_URL": f"s3://{bucket}/datasets",
             **changes,
@@ -178,3 +179,4 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     for command in started:
         command.end()
     wait_until(lambda: not alive(tmp_path), END_SECONDS)
+    canaries.search(tmp_path, environment)

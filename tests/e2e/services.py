@@ -15,6 +15,7 @@ import httpx
 import psutil
 
 from app.config import child_environment
+from tests import canaries
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +138,10 @@ def log_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 class Caller(httpx.Client):
-    """Somebody who uses the service over HTTP."""
+    """Somebody who uses the service over HTTP, and shows a key where there are keys."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(headers={"Authorization": f"Bearer {canaries.KEY}"}, **options)
 
     def wait_until_ready(self) -> None:
         """Wait until the service answers that it is ready."""

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from app.store.database import Database, database_clock
 from app.store.lifecycle import LIVE
 from app.store.tables import Job
-from tests import servers
+from tests import canaries, servers
 from tests.e2e.services import BRISK, END_SECONDS, Caller, Command, alive
 from tests.waiting import wait_until
 
@@ -162,6 +162,7 @@ class Site:
         self.caller.close()
         self.api.end()
         assert alive(self.home) == []
+        canaries.search(self.home, self.environment)
 
 
 @contextmanager
@@ -180,6 +181,7 @@ def site(home: Path, *, production: bool) -> Iterator[Site]:
             broker = stack.enter_context(servers.redis_process())
             environment["CHAINRULE_DATABASE_URL"] = f"{database.url}postgres"
             environment["CHAINRULE_BROKER_URL"] = broker.url
+            environment["CHAINRULE_API_KEYS"] = canaries.API_KEYS
         assert Command("migrate", environment).wait() == 0
         found = Site(environment, database, broker)
         try:

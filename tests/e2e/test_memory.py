@@ -10,7 +10,7 @@ import psutil
 import psycopg
 import pytest
 
-from tests import servers
+from tests import canaries, servers
 from tests.e2e.services import Caller, Command, alive, workers
 from tests.waiting import wait_until
 
@@ -70,6 +70,7 @@ def running(environment: dict[str, str], home: Path) -> Iterator[Uneven]:
         for command in reversed(commands):
             command.end()
         assert alive(home) == []
+        canaries.search(home, environment)
 
 
 def test_a_job_that_is_too_large_is_refused_or_fails_alone_and_those_behind_it_succeed(uneven):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.config import child_environment
-from tests.e2e.conftest import KEYS
+from tests.canaries import GUARDED_KEYS
 from tests.e2e.services import Caller
 
 pytestmark = pytest.mark.e2e
@@ -19,7 +19,7 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.mark.parametrize("guarded", ["production"], indirect=True)
 def test_every_call_does_what_the_document_says(guarded, tmp_path):
-    url, key = guarded.commands[0].url, KEYS["mary"]
+    url, key = guarded.commands[0].url, GUARDED_KEYS["mary"]
     with Caller(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as caller:
         dataset = caller.upload()
         job = caller.submit(dataset, target="species", training={"epochs": 3})

@@ -18,6 +18,7 @@ from app.store.tables import ArtifactChunk, TrainedModel, TrainingUsage
 from engine import training
 from engine.checkpoint import dump_model, load_model
 from engine.data.formats import read_table
+from engine.errors import DataError
 from engine.model import prepare
 from tests import servers
 from tests.app.store.rows import OWNER, add_job, look, take
@@ -510,6 +511,21 @@ def test_an_error_that_nobody_thought_of_fails_the_job_and_is_in_the_log_alone(
     assert_failed(database, job, "internal", "log")
     assert "release" not in look(database, job).error_detail
     assert "ValidationError" in caplog.text
+    runs_on()
+
+
+def test_what_is_said_of_a_failure_holds_no_secret(
+    monkeypatch, database, iris, make_runner, runs_on
+):
+    def fail(*_):
+        raise DataError("cannot open redis://:hunter2@redis with key-of-ada")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner_module, "read_table", fail)
+        job = queue(database, iris)
+        make_runner(api_keys={"ada": "key-of-ada"}).run()
+    assert_failed(database, job, "invalid_data", "redis://:***@redis with ***")
+    assert "hunter2" not in look(database, job).error_detail
     runs_on()
 
 

@@ -17,9 +17,10 @@ from sqlalchemy import func, select
 
 from app.store.database import Database
 from app.store.tables import ArtifactChunk, Dataset, IdempotencyKey, Job, TrainedModel
+from tests.canaries import GUARDED_KEYS
 from tests.e2e.bad_inputs import http, lifecycle, specs, uploads
 from tests.e2e.bad_inputs.rows import USED_KEY, Row, World
-from tests.e2e.conftest import KEYS, Service
+from tests.e2e.conftest import Service
 from tests.e2e.services import Caller, alive
 
 pytestmark = pytest.mark.e2e
@@ -43,7 +44,7 @@ def fill(service: Service) -> Iterator[World]:
     """Fill a service with what the rows ask for."""
     url = service.commands[0].url
     callers = [
-        Caller(base_url=url, timeout=60, headers={"Authorization": f"Bearer {KEYS[name]}"})
+        Caller(base_url=url, timeout=60, headers={"Authorization": f"Bearer {GUARDED_KEYS[name]}"})
         for name in ("ada", "bob")
     ]
     stranger = Caller(base_url=url, timeout=60)

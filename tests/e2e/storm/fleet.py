@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from tests import servers
+from tests import canaries, servers
 from tests.e2e.services import BRISK, WORKER, Caller, Command, alive
 from tests.servers import Server
 from tests.waiting import wait_until
@@ -189,6 +189,7 @@ def production(folder: Path) -> Iterator[Fleet]:
             connection.execute(f"CREATE DATABASE {DATABASE}")
         environment = {
             **_environment(folder),
+            "CHAINRULE_API_KEYS": canaries.API_KEYS,
             **servers.s3_bucket(s3, "storm"),
             "CHAINRULE_DATABASE_URL": f"{postgres.url}{DATABASE}",
             "CHAINRULE_BROKER_URL": redis.url,
@@ -226,6 +227,7 @@ def _running(fleet: Fleet) -> Iterator[Fleet]:
     try:
         fleet.wait_until_up()
         yield fleet
+        canaries.search(fleet.logs, fleet.environment)
     finally:
         fleet.end()
 
