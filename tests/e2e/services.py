@@ -140,8 +140,10 @@ def log_lines(file: Path) -> Iterator[dict[str, Any]]:
 class Caller(httpx.Client):
     """Somebody who uses the service over HTTP, and shows a key where there are keys."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(headers={"Authorization": f"Bearer {canaries.KEY}"}, **options)
+    def __init__(self, *, key: str | None = canaries.KEY, **options: Any) -> None:
+        super().__init__(**options)
+        if key is not None:
+            self.headers["Authorization"] = f"Bearer {key}"
 
     def wait_until_ready(self) -> None:
         """Wait until the service answers that it is ready."""

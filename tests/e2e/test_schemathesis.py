@@ -20,7 +20,7 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 @pytest.mark.parametrize("guarded", ["production"], indirect=True)
 def test_every_call_does_what_the_document_says(guarded, tmp_path):
     url, key = guarded.commands[0].url, GUARDED_KEYS["mary"]
-    with Caller(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as caller:
+    with Caller(base_url=url, key=key, timeout=60) as caller:
         dataset = caller.upload()
         job = caller.submit(dataset, target="species", training={"epochs": 3})
         model = caller.wait_for(job, "succeeded", "failed")["model"]

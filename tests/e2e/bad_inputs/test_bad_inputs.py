@@ -43,11 +43,8 @@ DIVERGING = {
 def fill(service: Service) -> Iterator[World]:
     """Fill a service with what the rows ask for."""
     url = service.commands[0].url
-    callers = [
-        Caller(base_url=url, timeout=60, headers={"Authorization": f"Bearer {GUARDED_KEYS[name]}"})
-        for name in ("ada", "bob")
-    ]
-    stranger = Caller(base_url=url, timeout=60)
+    callers = [Caller(base_url=url, timeout=60, key=GUARDED_KEYS[name]) for name in ("ada", "bob")]
+    stranger = Caller(base_url=url, timeout=60, key=None)
     found = [trained(caller) for caller in callers]
     ada = callers[0]
     failed = ada.submit(found[0]["dataset"], **DIVERGING)
