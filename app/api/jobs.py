@@ -118,6 +118,8 @@ def resource(job: Job) -> schemas.Job:
         stop_reason=cast(StopReason | None, job.stop_reason),
         error=error,
         spec=job.spec,
+        dataset_sha256=job.dataset_sha256,
+        validation_dataset_sha256=job.validation_dataset_sha256,
         metadata=job.job_metadata,
         created_at=job.created_at,
         started_at=job.started_at,

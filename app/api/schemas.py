@@ -329,6 +329,10 @@ class Job(Answered):
     error: JobError | None
     spec: dict[str, Any]
     """The whole spec as resolved; sent again it trains the same network."""
+    dataset_sha256: str | None
+    """Of the dataset's file as uploaded: what the job was accepted with, also once that is gone."""
+    validation_dataset_sha256: str | None
+    """The same of the dataset that it validates on, if the spec names one."""
     metadata: dict[str, Any] | None
     created_at: datetime
     started_at: datetime | None

@@ -62,10 +62,12 @@ def page(session: Session, owner: str, *, limit: int, cursor: str | None) -> Pag
     return cut(session, select(Dataset).where(Dataset.owner == owner), Dataset.id, limit, cursor)
 
 
-def hold(session: Session, owner: str, dataset_id: str) -> None:
-    """Keep a dataset from being removed until the transaction ends; raises like `get`."""
-    if session.scalar(_mine(owner, dataset_id).with_for_update(read=True)) is None:
+def hold(session: Session, owner: str, dataset_id: str) -> Dataset:
+    """Return a dataset that is not removed until the transaction ends; raises like `get`."""
+    dataset = session.scalar(_mine(owner, dataset_id).with_for_update(read=True))
+    if dataset is None:
         raise NotFoundError("dataset", dataset_id)
+    return dataset
 
 
 def remove(session: Session, owner: str, dataset_id: str) -> str:
