@@ -79,6 +79,18 @@ class Site:
     def start_api(self) -> None:
         self.api = Command("api", self.environment)
 
+    @contextmanager
+    def another_api(self, **changes: str) -> Iterator[Caller]:
+        """Run an API beside the other; give who calls it."""
+        port = {"CHAINRULE_PORT": str(servers.free_port())}
+        api = Command("api", {**self.environment, **port, **changes})
+        try:
+            with Caller(base_url=api.url, timeout=30) as caller:
+                caller.wait_until_ready()
+                yield caller
+        finally:
+            api.end()
+
     def start_worker(self, **changes: str) -> Worker:
         """Start another worker, and wait until it takes jobs."""
         worker = Worker({**self.environment, **changes}, self.home)

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import redis
 from sqlalchemy import text
 
 from app.store.tables import Dataset
+from tests.e2e.lines import line
 from tests.e2e.services import DIGITS, log_lines
 from tests.e2e.sites import site as running_site
 from tests.waiting import wait_until
@@ -313,27 +315,61 @@ def assert_held(site, job, attempt):
 @contextmanager
 def broker_away(broker, harm):
     """Do harm to Redis, for a ``with`` block."""
-    with redis.Redis.from_url(broker.url) as client:
-        if harm == "killed":
-            broker.kill()
-        elif harm == "frozen":
-            broker.freeze()
-        else:
-            client.config_set("maxmemory", 1)
-        try:
-            yield
-        finally:
-            if harm == "killed":
-                broker.start()
-                broker.wait_until_it_answers()
-            elif harm == "frozen":
-                broker.thaw()
-            else:
-                client.config_set("maxmemory", 0)
+    with redis.Redis.from_url(broker.url) as client, HARMS[harm](broker, client):
+        yield
+
+
+@contextmanager
+def killed(broker, _client):
+    broker.kill()
+    try:
+        yield
+    finally:
+        broker.start()
+        broker.wait_until_it_answers()
+
+
+@contextmanager
+def frozen(broker, _client):
+    broker.freeze()
+    try:
+        yield
+    finally:
+        broker.thaw()
+
+
+@contextmanager
+def full(_broker, client):
+    client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+@contextmanager
+def unsaved(_broker, client):
+    """Have Redis fail to save itself, after which it answers MISCONF to whoever writes or pings."""
+    in_the_way = Path(client.config_get("dir")["dir"]) / "dump.rdb"
+    in_the_way.mkdir()
+    client.config_set("save", "3600 1")
+    client.bgsave()
+    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+    with pytest.raises(redis.ResponseError, match="MISCONF"):
+        client.ping()
+    try:
+        yield
+    finally:
+        in_the_way.rmdir()
+        client.save()
+        client.config_set("save", "")
+
+
+HARMS = {"killed": killed, "frozen": frozen, "full": full, "unsaved": unsaved}
 
 
 @production_only
-@pytest.mark.parametrize("harm", ["killed", "frozen", "full"])
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, irises, harm):
     site.start_worker()
     running = site.caller.submit(irises, **ENDLESS)
@@ -343,7 +379,7 @@ def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, i
         job = site.caller.submit(irises, **QUICK)
         assert time.monotonic() - begun < A_FEW_SECONDS
         ready = site.caller.get("/healthz/ready")
-        assert (ready.status_code == 503) == (harm in ("killed", "frozen"))
+        assert (ready.status_code == 200) == (harm == "full")
         assert site.caller.get("/healthz/live").status_code == 200
         epoch = site.row(running).epoch
         wait_until(lambda: site.row(running).epoch > epoch + 2)
@@ -351,6 +387,31 @@ def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, i
     site.caller.post(f"/v1/jobs/{running}/cancel").raise_for_status()
     assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
     assert site.row(running).attempt == 1
+
+
+@production_only
+def test_a_broker_whose_line_is_cut_costs_neither_a_job_nor_a_training(site, irises):
+    with (
+        line(site.broker.url) as (cable, url),
+        site.another_api(CHAINRULE_BROKER_URL=url) as caller,
+    ):
+        worker = site.start_worker(CHAINRULE_BROKER_URL=url)
+        running = caller.submit(irises, **ENDLESS)
+        caller.wait_for_epoch(running, 2)
+        cable.cut()
+        begun = time.monotonic()
+        job = caller.submit(irises, **QUICK)
+        assert time.monotonic() - begun < A_FEW_SECONDS
+        assert caller.get("/healthz/ready").status_code == 503
+        epoch = site.row(running).epoch
+        wait_until(lambda: site.row(running).epoch > epoch + 2)
+        assert site.row(job).status == "queued"
+        cable.mend()
+        caller.post(f"/v1/jobs/{running}/cancel").raise_for_status()
+        assert caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+        assert caller.get("/healthz/ready").status_code == 200
+        assert site.row(running).attempt == 1
+        worker.kill()
 
 
 @production_only
@@ -384,8 +445,7 @@ def test_a_training_rests_while_the_database_is_away_and_goes_on_after(site, und
     (site.database.freeze if harm == "frozen" else site.database.kill)()
     try:
         wait_until(lambda: rests(trainer), LEASE_SECONDS + SLACK_SECONDS)
-        time.sleep(LEASE_SECONDS)  # so that its lease is over when the database is back
-        assert rests(trainer)
+        assert rests(trainer, LEASE_SECONDS)  # so that its lease is over when the database is back
     finally:
         if harm == "frozen":
             site.database.thaw()
@@ -396,11 +456,51 @@ def test_a_training_rests_while_the_database_is_away_and_goes_on_after(site, und
     assert site.row(job).failures == 0
 
 
-def rests(process):
+def rests(process, seconds=0.5):
     """Whether a process computes nothing for a while."""
     before = sum(process.cpu_times()[:2])
-    time.sleep(0.5)  # for what it would compute
+    time.sleep(seconds)  # for what it would compute
     return sum(process.cpu_times()[:2]) - before < 0.1
+
+
+@production_only
+def test_a_worker_that_is_cut_off_from_the_database_rests_and_another_goes_on(site, undisturbed):
+    dataset, weights = undisturbed
+    with line(site.database.url) as (cable, url):
+        first = site.start_worker(CHAINRULE_DATABASE_URL=f"{url}postgres")
+        job = site.caller.submit(dataset, **SOME_SECONDS)
+        site.caller.wait_for_epoch(job, 2)
+        trainer = site.trainer(job)
+        cable.cut()
+        lease = site.row(job).lease_expires
+        wait_until(lambda: rests(trainer), LEASE_SECONDS)
+        assert site.row(job).lease_expires == lease
+        second = site.start_worker()
+        wait_until(lambda: site.row(job).attempt == 2)
+        assert rests(trainer)
+        cable.mend()
+        first.wait_for_output("another worker has the job")
+        assert_undisturbed(site, job, weights)
+        assert (site.row(job).attempt, site.row(job).failures) == (2, 1)
+        assert "another worker has the job" not in second.logged.read_text()
+        first.kill()
+
+
+@production_only
+def test_an_api_that_is_cut_off_from_the_database_says_so_soon(site, irises):
+    with (
+        line(site.database.url) as (cable, url),
+        site.another_api(CHAINRULE_DATABASE_URL=f"{url}postgres") as caller,
+    ):
+        cable.cut()
+        for _ in range(3):
+            begun = time.monotonic()
+            answer = caller.get("/v1/jobs")
+            assert time.monotonic() - begun < A_FEW_SECONDS
+            assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+        cable.mend()
+        job = caller.submit(irises, **QUICK)
+        assert site.row(job).status == "queued"
 
 
 # All at once.
