@@ -93,10 +93,16 @@ class Site:
 
     def start_worker(self, **changes: str) -> Worker:
         """Start another worker, and wait until it takes jobs."""
-        worker = Worker({**self.environment, **changes}, self.home)
-        self.workers.append(worker)
-        worker.wait_for_output("ready.")
+        [worker] = self.start_workers(1, **changes)
         return worker
+
+    def start_workers(self, number: int, **changes: str) -> list[Worker]:
+        """Start some workers at once, and wait until they take jobs."""
+        started = [Worker({**self.environment, **changes}, self.home) for _ in range(number)]
+        self.workers += started
+        for worker in started:
+            worker.wait_for_output("ready.")
+        return started
 
     def kill_everything(self) -> None:
         """Kill every process at once: those of the service, and the servers."""
@@ -109,6 +115,15 @@ class Site:
         for worker in self.workers:
             worker.process.wait()
         self.workers.clear()
+
+    def start_everything(self, **changes: str) -> None:
+        """Start the servers, an API, and a worker."""
+        for server in filter(None, (self.database, self.broker)):
+            server.start()
+            server.wait_until_it_answers()
+        self.start_api()
+        self.start_worker(**changes)
+        self.caller.wait_until_ready()
 
     def freeze(self, *processes: psutil.Process) -> None:
         """Stop processes at a moment when none of them has SQLite's file locked."""

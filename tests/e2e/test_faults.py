@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
-from app.store.tables import Dataset
+from app.store.tables import Base, Dataset
 from tests.e2e.lines import line
 from tests.e2e.services import DIGITS, log_lines
 from tests.e2e.sites import site as running_site
@@ -125,7 +125,7 @@ def assert_truthful(seen):
 
 
 def test_a_worker_that_wakes_after_its_lease_writes_nothing_more(site, irises):
-    both = [site.start_worker(), site.start_worker()]
+    both = site.start_workers(2)
     job = site.caller.submit(irises, **ENDLESS)
     site.caller.wait_for_epoch(job, 2)
     trainer = site.trainer(job)
@@ -158,26 +158,18 @@ def test_a_process_that_is_frozen_beside_its_worker_is_replaced(site, irises):
     wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_a_killed_worker_is_replaced_within_lease_and_look(site, irises, thorough):
-    """Its process is known to be dead on this machine; elsewhere the lease tells."""
-    site.start_worker()
-    job = site.caller.submit(irises, **ENDLESS)
-    for attempt in range(1, 10 if thorough else 3):
-        wait_until(lambda attempt=attempt: site.row(job).attempt == attempt)
-        trainer = site.trainer(job)
-        begun = time.monotonic()
-        trainer.kill()
-        wait_until(lambda attempt=attempt: site.row(job).failures == attempt)
-        assert time.monotonic() - begun < LEASE_SECONDS + REAP_SECONDS + SLACK_SECONDS
-
-
-def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, irises):
-    worker = site.start_worker()
+def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, irises, thorough):
+    """A process is known to be dead on its machine within a look; elsewhere its lease tells."""
+    attempts = 10 if thorough else 2
+    worker = site.start_worker(CHAINRULE_MAX_ATTEMPTS=str(attempts))
     poison = site.caller.submit(irises, **ENDLESS)
     good = [site.caller.submit(irises, **QUICK) for _ in range(5)]
-    for failures in (1, 2, 3):
-        site.trainer(poison).kill()
+    for failures in range(1, attempts + 1):
+        trainer = site.trainer(poison)
+        begun = time.monotonic()
+        trainer.kill()
         wait_until(lambda failures=failures: site.row(poison).failures == failures)
+        assert time.monotonic() - begun < LEASE_SECONDS + REAP_SECONDS + SLACK_SECONDS
     found = site.caller.wait_for(poison, *TERMINAL)
     assert (found["status"], found["error"]["code"]) == ("failed", "worker_crashed")
     for job in good:
@@ -187,7 +179,7 @@ def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, 
 
 
 def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site):
-    worker = site.start_worker(CHAINRULE_STALL_SECONDS="1", CHAINRULE_MAX_ATTEMPTS="2")
+    worker = site.start_worker(CHAINRULE_STALL_SECONDS="1", CHAINRULE_MAX_ATTEMPTS="1")
     hanging, good = site.caller.upload(), site.caller.upload()
     with_pipe(site, hanging)
     stuck = site.caller.submit(hanging, **QUICK)
@@ -252,8 +244,7 @@ def test_a_cancel_needs_neither_worker_nor_broker(site, irises):
 
 
 def test_a_long_job_holds_no_short_one_behind_its_worker(site, irises):
-    for _ in range(2):
-        site.start_worker()
+    site.start_workers(2)
     long = site.caller.submit(irises, **ENDLESS)
     site.caller.wait_for_epoch(long, 2)
     for job in [site.caller.submit(irises, **QUICK) for _ in range(8)]:
@@ -438,7 +429,7 @@ def test_a_message_that_dies_with_the_worker_that_fetched_it_is_no_lost_job(site
 @pytest.mark.parametrize("harm", ["frozen", "killed"])
 def test_a_training_rests_while_the_database_is_away_and_goes_on_after(site, undisturbed, harm):
     dataset, weights = undisturbed
-    site.start_worker()
+    worker = site.start_worker()
     job = site.caller.submit(dataset, **SOME_SECONDS)
     site.caller.wait_for_epoch(job, 2)
     trainer = site.trainer(job)
@@ -446,6 +437,7 @@ def test_a_training_rests_while_the_database_is_away_and_goes_on_after(site, und
     try:
         wait_until(lambda: rests(trainer), LEASE_SECONDS + SLACK_SECONDS)
         assert rests(trainer, LEASE_SECONDS)  # so that its lease is over when the database is back
+        assert "succeeded" not in worker.logged.read_text()
     finally:
         if harm == "frozen":
             site.database.thaw()
@@ -507,53 +499,85 @@ def test_an_api_that_is_cut_off_from_the_database_says_so_soon(site, irises):
 
 
 def test_when_everything_is_killed_at_once_nothing_is_lost(site, undisturbed, thorough):
+    """Again and again, each time while one job runs and another waits that was just accepted."""
     dataset, weights = undisturbed
-    jobs = []
-    for _ in range(20 if thorough else 1):
-        site.start_worker()
-        jobs += [site.caller.submit(dataset, **SOME_SECONDS) for _ in range(2)]
-        site.caller.wait_for_epoch(jobs[-2], 1)
+    jobs = [site.caller.submit(dataset, **SOME_SECONDS)]
+    site.start_worker(CHAINRULE_MAX_ATTEMPTS="100")
+    for _ in range(20 if thorough else 3):
+        wait_until(lambda: any(is_trained(site, job) for job in jobs))
+        jobs.append(site.caller.submit(dataset, **SOME_SECONDS))
         site.kill_everything()
-        for server in filter(None, (site.database, site.broker)):
-            server.start()
-            server.wait_until_it_answers()
-        site.start_api()
-        site.caller.wait_until_ready()
-    site.start_worker()
+        site.start_everything(CHAINRULE_MAX_ATTEMPTS="100")
     for job in jobs:
         assert_undisturbed(site, job, weights)
+    assert sum(site.row(job).failures for job in jobs) > 0
+
+
+def is_trained(site, job):
+    """Whether a job has a worker that is alive."""
+    owner = site.row(job).lease_owner
+    return owner is not None and psutil.pid_exists(int(owner.rsplit(":", 1)[-1]))
 
 
 def test_nothing_is_left_behind(site, irises):
     """After a first round, in which caches fill, another leaves no more than the first."""
     worker = site.start_worker()
-
-    def used():
-        jobs = [site.caller.submit(irises, **QUICK) for _ in range(4)]
-        for job in jobs[:3]:
-            assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
-        killed = site.caller.submit(irises, **ENDLESS)
-        site.caller.wait_for_epoch(killed, 1)
-        site.trainer(killed).kill()
-        wait_until(lambda: site.row(killed).attempt == 2)
-        site.caller.post(f"/v1/jobs/{killed}/cancel").raise_for_status()
-        site.caller.wait_for(killed, "cancelled")
-        site.caller.upload()
-        trainers = [process for process in worker.family if process.num_threads() > 1]
-        return {
-            "processes": len(worker.family),
-            "descriptors": sum(process.num_fds() for process in trainers),
-            "of the API": sum(process.num_fds() for process in api_family(site)),
-            "in uploads": sorted((site.home / "uploads").iterdir()),
-            "connections": connections(site),
-        }
-
-    used()
-    first = used()
-    last = used()
+    stored = kept(site)
+    used(site, worker, irises)
+    first = used(site, worker, irises)
+    last = used(site, worker, irises)
     for name in first:
         assert last[name] <= first[name], (first, last)
-    assert last["in uploads"] == []
+    assert kept(site) == stored
+    shared = in_shared_memory(worker)
+    worker.end()
+    assert shared
+    assert not any(file.exists() for file in shared)
+
+
+def used(site, worker, irises):
+    """Do all kinds of things and delete what comes of them; return what is in use after that."""
+    caller, dataset = site.caller, site.caller.upload()
+    jobs = [caller.submit(each, **QUICK) for each in (dataset, irises, irises)]
+    models = [caller.wait_for(job, "succeeded")["model"] for job in jobs]
+    killed = caller.submit(irises, **ENDLESS)
+    caller.wait_for_epoch(killed, 1)
+    site.trainer(killed).kill()
+    wait_until(lambda: site.row(killed).attempt == 2)
+    caller.post(f"/v1/jobs/{killed}/cancel").raise_for_status()
+    caller.wait_for(killed, "cancelled")
+    refused = caller.post("/v1/datasets", content=b"\0", headers={"Idempotency-Key": killed})
+    assert refused.is_client_error
+    made = {"jobs": [*jobs, killed], "models": models, "datasets": [dataset]}
+    for kind, names in made.items():
+        for name in names:
+            caller.delete(f"/v1/{kind}/{name}").raise_for_status()
+    trainers = [process for process in worker.family if process.num_threads() > 1]
+    return {
+        "processes": len(worker.family),
+        "semaphores": len(in_shared_memory(worker)),
+        "descriptors": sum(process.num_fds() for process in trainers),
+        "of the API": sum(process.num_fds() for process in api_family(site)),
+        "connections": connections(site),
+    }
+
+
+def kept(site):
+    """Count the rows of every table; name the files of datasets, and those of uploads."""
+    with site.open() as database, database.reading() as session:
+        tables = Base.metadata.sorted_tables
+        rows = {
+            each.name: session.scalar(select(func.count()).select_from(each)) for each in tables
+        }
+    files = {name: sorted((site.home / name).iterdir()) for name in ("datasets", "uploads")}
+    return {**rows, **files}
+
+
+def in_shared_memory(worker):
+    """Return the files that a worker's processes have in shared memory."""
+    maps = [Path(f"/proc/{process.pid}/maps").read_text() for process in worker.family]
+    words = {word for each in maps for word in each.split() if word.startswith("/dev/shm/")}
+    return {Path(word) for word in words}
 
 
 def api_family(site):

@@ -83,11 +83,16 @@ def test_who_falls_silent_in_a_transaction_holds_nobody_up_for_ever(
     silent, other = connect(postgres_url), connect(postgres_url)
     add_dataset(other)
     rename = text("UPDATE datasets SET name = :name")
-    with pytest.raises(OperationalError), silent.writing() as session:
-        session.execute(rename, {"name": "silent"})
-        with other.writing() as another:
-            another.execute(rename, {"name": "other"})
-        session.execute(rename, {"name": "too late"})
+
+    def fall_silent():
+        with silent.writing() as session:
+            session.execute(rename, {"name": "silent"})
+            with other.writing() as another:
+                another.execute(rename, {"name": "other"})
+            session.execute(rename, {"name": "too late"})
+
+    with pytest.raises(OperationalError):
+        fall_silent()
     with silent.reading() as session:
         assert session.scalar(select(Dataset.name)) == "other"
 
