@@ -68,7 +68,11 @@ class Line(threading.Thread):
     def _accept(self) -> None:
         caller = self._sockets.enter_context(self._entrance.accept()[0])
         cuts = -1 if self._is_cut else self._cuts
-        server = self._sockets.enter_context(socket.create_connection(self._server))
+        try:
+            server = self._sockets.enter_context(socket.create_connection(self._server))
+        except OSError:  # it is not there
+            caller.close()
+            return
         for one, other in ((caller, server), (server, caller)):
             self._selector.register(one, selectors.EVENT_READ, (one, other, cuts))
 
