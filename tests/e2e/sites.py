@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 from sqlalchemy import select
 
+from app import launcher
+from app.config import Settings
 from app.store.database import Database, database_clock
 from app.store.lifecycle import LIVE
 from app.store.tables import Job
@@ -23,11 +25,20 @@ from tests.waiting import wait_until
 TURNS = {**BRISK, "CHAINRULE_BACKOFF_SECONDS": "0.1"}
 
 
+def start_api(environment: dict[str, str]) -> Command:
+    """Start an API: what `app.cli api` becomes, as `Worker` is what `app.cli worker` becomes.
+
+    The command line takes a second to load, and these are started a hundred times.
+    """
+    settings = Settings(port=int(environment["CHAINRULE_PORT"]))
+    return Command("api", environment, command=launcher.api_command(settings))
+
+
 class Worker(Command):
     """A worker, with the processes that train for it."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        super().__init__("worker", environment, folder)
+        super().__init__("worker", environment, folder, launcher.worker_command())
 
     @property
     def family(self) -> list[psutil.Process]:
@@ -77,13 +88,13 @@ class Site:
         self.caller = Caller(base_url=self.api.url, timeout=30)
 
     def start_api(self) -> None:
-        self.api = Command("api", self.environment)
+        self.api = start_api(self.environment)
 
     @contextmanager
     def another_api(self, **changes: str) -> Iterator[Caller]:
         """Run an API beside the other; give who calls it."""
         port = {"CHAINRULE_PORT": str(servers.free_port())}
-        api = Command("api", {**self.environment, **port, **changes})
+        api = start_api({**self.environment, **port, **changes})
         try:
             with Caller(base_url=api.url, timeout=30) as caller:
                 caller.wait_until_ready()
