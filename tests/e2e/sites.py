@@ -21,6 +21,7 @@ from app.store.tables import Job
 from tests import servers
 from tests.e2e.services import BRISK, END_SECONDS, Caller, Command, alive
 from tests.waiting import wait_until
+from tests.worker.work import expire
 
 TURNS = {**BRISK, "CHAINRULE_BACKOFF_SECONDS": "0.1"}
 
@@ -182,10 +183,12 @@ class Site:
         return dict(zip(("status", "attempt", "epoch", "lease"), values, strict=True))
 
     def clear(self) -> None:
-        """Kill the workers, and end every job."""
+        """Kill the workers, and end every job, without waiting until the leases run out."""
         for worker in self.workers:
             worker.kill()
         self.workers.clear()
+        with self.open() as database:
+            expire(database)
         wait_until(lambda: not self._cancel_all())
 
     def _cancel_all(self) -> list[str]:
