@@ -521,8 +521,9 @@ def used(site, worker, irises):
     wait_until(lambda: site.row(killed).attempt == 2)
     caller.post(f"/v1/jobs/{killed}/cancel").raise_for_status()
     caller.wait_for(killed, "cancelled")
-    refused = caller.post("/v1/datasets", content=b"\0", headers={"Idempotency-Key": killed})
-    assert refused.is_client_error
+    headers = {"Content-Type": "text/csv", "Idempotency-Key": killed}
+    refused = caller.post("/v1/datasets", content=b"\0", headers=headers)
+    assert refused.status_code == 422, refused.text
     made = {"jobs": [*jobs, killed], "models": models, "datasets": [dataset]}
     for kind, names in made.items():
         for name in names:
