@@ -17,7 +17,7 @@ from app import launcher
 from app.config import Settings
 from app.store.database import Database, database_clock
 from app.store.lifecycle import LIVE
-from app.store.tables import Job
+from app.store.tables import Checkpoint, Job
 from tests import servers
 from tests.e2e.services import BRISK, END_SECONDS, Caller, Command, alive
 from tests.waiting import wait_until
@@ -169,6 +169,12 @@ class Site:
         """Return a job as the database has it."""
         with self.open() as database, database.reading() as session:
             return session.get_one(Job, job)
+
+    def checkpoint(self, job: str) -> str | None:
+        """Return the id of the state that a job would go on from, if it has one."""
+        with self.open() as database, database.reading() as session:
+            saved = session.get(Checkpoint, job)
+            return saved.artifact_id if saved is not None else None
 
     def trainer(self, job: str) -> psutil.Process:
         """Wait until somebody trains a job; return the process."""

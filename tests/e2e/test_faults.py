@@ -516,7 +516,8 @@ def used(site, worker, irises):
     jobs = [caller.submit(each, **QUICK) for each in (dataset, irises, irises)]
     models = [caller.wait_for(job, "succeeded")["model"] for job in jobs]
     killed = caller.submit(irises, **ENDLESS)
-    caller.wait_for_epoch(killed, 1)
+    saved = wait_until(lambda: site.checkpoint(killed))
+    wait_until(lambda: site.checkpoint(killed) != saved)
     site.trainer(killed).kill()
     wait_until(lambda: site.row(killed).attempt == 2)
     caller.post(f"/v1/jobs/{killed}/cancel").raise_for_status()
