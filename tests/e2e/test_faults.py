@@ -8,6 +8,8 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import dropwhile, groupby
+from operator import itemgetter
 from pathlib import Path
 
 import psutil
@@ -111,14 +113,12 @@ def assert_truthful(seen):
     assert min(late) > -REAP_SECONDS - SLACK_SECONDS
     attempts = [look["attempt"] for look in seen]
     assert attempts == sorted(attempts)
-    for attempt in set(attempts):
-        epochs = [
-            look["epoch"]
-            for look in seen
-            if (look["attempt"], look["status"]) == (attempt, "running")
-        ]
-        begun = epochs.index(min(epochs)) if epochs else 0  # before, it tells of the one before
-        assert epochs[begun:] == sorted(epochs[begun:])
+    told = 0
+    for _, looks in groupby(seen, key=itemgetter("attempt")):
+        epochs = [look["epoch"] for look in looks]
+        its_own = list(dropwhile(told.__eq__, epochs))  # it first tells of the attempt before
+        assert its_own == sorted(its_own)
+        told = epochs[-1]
 
 
 # Workers.
