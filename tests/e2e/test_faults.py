@@ -532,7 +532,6 @@ def used(site, worker, irises):
     trainers = [process for process in worker.family if process.num_threads() > 1]
     return {
         "processes": len(worker.family),
-        "semaphores": len(in_shared_memory(worker)),
         "descriptors": sum(process.num_fds() for process in trainers),
         "of the API": sum(process.num_fds() for process in api_family(site)),
         "connections": connections(site),
