@@ -449,8 +449,10 @@ def rests(process, seconds=0.5):
 
 def take_back_what_is_silent(site):
     """Do at once what PostgreSQL does by itself after half a minute, should it be needed."""
-    silent = "state = 'idle in transaction' AND state_change < clock_timestamp() - interval '0.4 s'"
-    end = text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {silent}")
+    end = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+        "state = 'idle in transaction' AND state_change < clock_timestamp() - interval '0.4 s'"
+    )
     with site.open() as database, database.reading() as session:
         session.execute(end)
 
