@@ -7,9 +7,10 @@ TESTS := $(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
 MINUTES ?= 5
 SEED ?= 1
 SHAPE ?= both
+TARGET ?= csv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check storm format lint types contracts lock clean
+.PHONY: help demo serve test check storm fuzz format lint types contracts lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ check: format lint types contracts  ## the truth in about a minute: all but the 
 storm: .venv/dev  ## kill and freeze everything at random: MINUTES=5 SEED=1 SHAPE=embedded|production|both
 	@$(BIN)/python -m tests.e2e.storm --minutes $(MINUTES) --seed $(SEED) --shape $(SHAPE)
 
+fuzz: .venv/fuzz  ## send a parser what nobody would: MINUTES=5 SEED=1 TARGET=csv|tsv|npz|npy|gzip|zstd|form|request|spec
+	@$(BIN)/python -m tests.fuzz $(TARGET) --minutes $(MINUTES) --seed $(SEED)
+
 format: .venv/dev  ## format the code
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --quiet --fix-only .
@@ -46,9 +50,10 @@ contracts: .venv/dev  ## check who may import whom
 	$(BIN)/lint-imports --no-cache > .venv/contracts.log || (cat .venv/contracts.log; exit 1)
 
 lock: .venv/dev  ## resolve the dependencies anew, with hashes
-	for names in "base.txt" "production.txt --extra s3" "dev.txt --extra s3 --group dev"; do \
+	for names in "base.txt pyproject.toml" "production.txt pyproject.toml --extra s3" \
+		"dev.txt pyproject.toml --extra s3 --group dev" "fuzz.txt --group fuzz"; do \
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header \
-			--python-version 3.11 pyproject.toml --output-file requirements/$$names || exit 1; \
+			--python-version 3.11 --output-file requirements/$$names || exit 1; \
 	done
 
 clean:  ## remove the environment and what the service stored here
@@ -66,3 +71,7 @@ clean:  ## remove the environment and what the service stored here
 	@echo "Installing into .venv …"
 	@$(INSTALL) -r $<
 	@touch $@ .venv/base
+
+.venv/fuzz: requirements/fuzz.txt .venv/dev
+	@$(INSTALL) -r $<
+	@touch $@

@@ -38,7 +38,7 @@ class Predictor:
         NotFoundError
             There is no such model of this owner.
         """
-        with self._database.reading() as session:
+        with self._database.reading(owner) as session:
             row = trained_models.get(session, owner, model_id)
             kept = self._recall(model_id)
             if kept is not None:

@@ -21,7 +21,7 @@ from app.api.bodies import once_each
 from app.api.conditional import answer, answer_json, answer_tagged
 from app.api.errors import invalid
 from app.api.pages import answer_page
-from app.api.services import owner, services
+from app.api.services import owner, reading, services, writing
 from app.store import datasets, uploads
 from app.store.blobs import sealed
 from app.store.tables import Dataset, new_id
@@ -163,7 +163,7 @@ def _keep(received: Received, folder: Path) -> Response:
     location = sealed(new_id("table"), arrow)
     services().storage.put(arrow, location)
     columns = [dataclasses.asdict(column) for column in profile(table)]
-    with services().database.writing() as session:
+    with writing() as session:
         dataset = datasets.add(
             session,
             owner=owner(),
@@ -209,7 +209,7 @@ def resource(dataset: Dataset) -> schemas.Dataset:
 @bp.get("", responses={200: schemas.DatasetPage})
 def index(query: schemas.PageQuery) -> Response:
     """List the datasets, newest first."""
-    with services().database.reading() as session:
+    with reading() as session:
         page = datasets.page(session, owner(), limit=query.limit, cursor=query.cursor)
         data = [resource(dataset) for dataset in page.items]
     body = schemas.DatasetPage(data=data, next_cursor=page.next_cursor)
@@ -243,14 +243,14 @@ def file_of(dataset_id: str) -> Iterator[Path]:
 
 
 def _get(dataset_id: str) -> Dataset:
-    with services().database.reading() as session:
+    with reading() as session:
         return datasets.get(session, owner(), dataset_id)
 
 
 @bp.delete("/<dataset_id>", responses={204: None})
 def remove(path: schemas.DatasetPath) -> tuple[str, int]:
     """Delete a dataset that no live job uses."""
-    with services().database.writing() as session:
+    with writing() as session:
         location = datasets.remove(session, owner(), path.dataset_id)
     services().storage.delete(location)
     return "", 204

@@ -24,7 +24,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from app.api import schemas
 from app.api.drawings import wanted_form
 from app.api.jobs import point_of, resource
-from app.api.services import Services, owner, services
+from app.api.services import Services, owner, reading, services
 from app.api.waiting import looks
 from app.store import jobs
 from app.store.database import UNAVAILABLE
@@ -51,7 +51,7 @@ bp = APIBlueprint("events", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name=
 def follow(path: schemas.JobPath, header: schemas.EventsHeader) -> Response:
     """Follow a job to its end as Server-Sent Events; 204 for one who has heard of the end."""
     wanted_form([MEDIA_TYPE])
-    with services().database.reading() as session:
+    with reading() as session:
         job = jobs.get(session, owner(), path.job_id)
     known = Position.read(header.last_event_id, job)
     if job.status in TERMINAL and known.version == job.version:
@@ -141,7 +141,7 @@ class Stream:
         """Yield what the client does not know yet, in pieces: points, then the job."""
         is_all = False
         while not is_all:
-            with self._services.database.reading() as session:
+            with self._services.database.reading(self._owner) as session:
                 job = jobs.get(session, self._owner, self._job_id)
                 if job.version == self._known.version:
                     return

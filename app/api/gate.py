@@ -120,6 +120,8 @@ def _check_address(known: frozenset[str]) -> None:
     path = request.environ.get("PATH_INFO", "")
     if path.startswith("//"):  # Werkzeug would take it for one slash
         raise NotFound
+    if not request.query_string.isascii():
+        raise BadRequest("the query holds bytes that are to be written as %XX")
     if len(path) + len(request.query_string) > ADDRESS_LIMIT_BYTES:
         raise RequestURITooLarge(f"the address is longer than the {ADDRESS_LIMIT_BYTES:,} allowed")
 

@@ -14,7 +14,7 @@ from app.api import charts, schemas
 from app.api.conditional import answer, answer_tagged, hold
 from app.api.once import once
 from app.api.pages import answer_page
-from app.api.services import owner, services
+from app.api.services import owner, reading, services, writing
 from app.store import datasets, jobs
 from app.store.lifecycle import TERMINAL
 from app.store.tables import CurvePoint, Dataset, Job
@@ -137,7 +137,7 @@ def _reproducibility(job: Job) -> Literal["bitwise", "numerical"] | None:
 @bp.get("", responses={200: schemas.JobPage})
 def index(query: schemas.JobsQuery) -> Response:
     """List the jobs, newest first."""
-    with services().database.reading() as session:
+    with reading() as session:
         page = jobs.page(
             session,
             owner(),
@@ -157,13 +157,13 @@ def show(path: schemas.JobPath, query: schemas.WaitQuery) -> Response:
     """Show a job; with `wait`, once it has changed or ended."""
 
     def tag() -> tuple[str, bool]:
-        with services().database.reading() as session:
+        with reading() as session:
             job = jobs.get(session, owner(), path.job_id)
             return _tag(job), job.status in TERMINAL
 
     if query.wait:
         hold(tag, min(query.wait, services().settings.wait_limit_seconds))
-    with services().database.reading() as session:
+    with reading() as session:
         job = jobs.get(session, owner(), path.job_id)
         return answer_tagged(resource(job), _tag(job))
 
@@ -175,7 +175,7 @@ def _tag(job: Job) -> str:
 @bp.get("/<job_id>/curve", responses={200: schemas.Curve})
 def curve(path: schemas.JobPath, query: schemas.CurveQuery) -> Response:
     """Show the loss curve: JSON, or CSV, SVG or PNG by `Accept`."""
-    with services().database.reading() as session:
+    with reading() as session:
         job = jobs.get(session, owner(), path.job_id)
         points = [point_of(row) for row in jobs.curve(session, job.id, query.since)]
     return charts.answer_curve(points)
@@ -221,6 +221,6 @@ def resume(path: schemas.JobPath) -> Response:
 @bp.delete("/<job_id>", responses={204: None})
 def remove(path: schemas.JobPath) -> tuple[str, int]:
     """Delete a job that has ended, with its curve and checkpoint; its model stays."""
-    with services().database.writing() as session:
+    with writing() as session:
         jobs.remove(session, owner(), path.job_id)
     return "", 204

@@ -35,7 +35,7 @@ def create(body: schemas.KeyRequest) -> Response:
         made.append(described.model_copy(update={"key": token}))
         return answer(described, 201, url_for("keys.show", key_id=key.id))
 
-    response = once(work)
+    response = once(work, services().database.writing)
     if made:
         response.set_data(made[0].model_dump_json())
     return response

@@ -18,7 +18,7 @@ from app.api.datasets import file_of
 from app.api.errors import BodyError, pointer
 from app.api.once import once_apart
 from app.api.pages import answer_page
-from app.api.services import owner, services
+from app.api.services import owner, reading, services, writing
 from app.store import artifacts, trained_models
 from app.store.tables import TrainedModel
 from engine.arrays import Matrix
@@ -34,7 +34,7 @@ bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(nam
 @bp.get("", responses={200: schemas.ModelPage})
 def index(query: schemas.PageQuery) -> Response:
     """List the models, newest first."""
-    with services().database.reading() as session:
+    with reading() as session:
         page = trained_models.page(session, owner(), limit=query.limit, cursor=query.cursor)
         data = [resource(model) for model in page.items]
     body = schemas.ModelPage(data=data, next_cursor=page.next_cursor)
@@ -44,7 +44,7 @@ def index(query: schemas.PageQuery) -> Response:
 @bp.get("/<model_id>", responses={200: schemas.Model})
 def show(path: schemas.ModelPath) -> Response:
     """Show a model: what it takes, what it answers, and how well it did."""
-    with services().database.reading() as session:
+    with reading() as session:
         model = trained_models.get(session, owner(), path.model_id)
         return answer_tagged(resource(model), f"{model.id}.{model.job_id}")
 
@@ -156,7 +156,7 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
 )
 def weights(path: schemas.ModelPath, query: schemas.WeightsQuery) -> Response:
     """Fetch the weights, with what was fitted for preprocessing."""
-    with services().database.reading() as session:
+    with reading() as session:
         model = trained_models.get(session, owner(), path.model_id)
         data = artifacts.read(session, model.artifact_id)
     content = data if query.format == "safetensors" else _npz(data)
@@ -177,6 +177,6 @@ def _npz(data: bytes) -> bytes:
 @bp.delete("/<model_id>", responses={204: None})
 def remove(path: schemas.ModelPath) -> tuple[str, int]:
     """Delete a model."""
-    with services().database.writing() as session:
+    with writing() as session:
         trained_models.remove(session, owner(), path.model_id)
     return "", 204

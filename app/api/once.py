@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from flask import Response, request
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import BadRequest
 
-from app.api.services import owner, services
+from app.api.services import owner, services, writing
 from app.store import idempotency
 
 REPLAYED_HEADERS = ("Content-Type", "Location", "ETag")
 
 
-def once(work: Callable[[Session], Response]) -> Response:
+def once(
+    work: Callable[[Session], Response],
+    transaction: Callable[[], AbstractContextManager[Session]] = writing,
+) -> Response:
     """Do ``work`` in one transaction, or answer again what it answered to this key before.
 
     The key's row is written in the transaction of the work, so that either
     both are kept or neither: a request that was cut off can be sent again.
     """
     key = sent_key()
-    with services().database.writing() as session:
+    with transaction() as session:
         if key is None:
             return work(session)
         stored = _begin(session, key, _digest())
@@ -45,7 +49,7 @@ def once_apart(work: Callable[[], Response]) -> Response:
     try:
         response = work()
         if (key := sent_key()) is not None:
-            with services().database.writing() as session:
+            with writing() as session:
                 keep(session, key, response)
     except BaseException:
         abandon()
@@ -62,7 +66,7 @@ def begin(digest: str) -> Response | None:
     key = sent_key()
     if key is None:
         return None
-    with services().database.writing() as session:
+    with writing() as session:
         stored = _begin(session, key, digest)
     return replay(stored) if stored is not None else None
 
@@ -83,7 +87,7 @@ def keep(session: Session, key: str, response: Response) -> None:
 def abandon() -> None:
     """Give the key back after work that failed."""
     if key := sent_key():
-        with services().database.writing() as session:
+        with writing() as session:
             idempotency.abandon(session, owner(), key)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from flask import current_app, g
+from sqlalchemy.orm import Session
 
 from app.api.login import Login
 from app.config import Settings
@@ -54,6 +56,16 @@ class Services:
 def services() -> Services:
     """Return the parts of the application that serves this request."""
     return cast(Services, current_app.extensions[EXTENSION])
+
+
+def reading() -> AbstractContextManager[Session]:
+    """Open a session in which who sent this request can read what is theirs."""
+    return services().database.reading(owner())
+
+
+def writing() -> AbstractContextManager[Session]:
+    """Open a session in which who sent this request can change what is theirs, once it ends."""
+    return services().database.writing(owner())
 
 
 def owner() -> str:

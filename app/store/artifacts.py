@@ -19,11 +19,11 @@ from app.store.tables import Artifact, ArtifactChunk, new_id
 CHUNK_BYTES = 2**20
 
 
-def write(session: Session, data: bytes | memoryview) -> str:
+def write(session: Session, owner: str, data: bytes | memoryview) -> str:
     """Store bytes; return the artifact's id."""
     view = memoryview(data)
     digest = hashlib.sha256(view).hexdigest()
-    artifact = Artifact(id=new_id("art"), sha256=digest, bytes=view.nbytes)
+    artifact = Artifact(id=new_id("art"), owner=owner, sha256=digest, bytes=view.nbytes)
     session.add(artifact)
     session.flush()
     for seq, start in enumerate(range(0, view.nbytes, CHUNK_BYTES)):

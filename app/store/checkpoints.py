@@ -28,7 +28,7 @@ def save(
         Another attempt has the job.
     """
     jobs.hold(session, claim)
-    artifact_id = artifacts.write(session, data)
+    artifact_id = artifacts.write(session, claim.owner, data)
     former = session.scalar(
         delete(Checkpoint)
         .where(Checkpoint.job_id == claim.job_id)

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import (
     URL,
+    Connection,
     Engine,
     ExceptionContext,
     Float,
@@ -30,6 +31,14 @@ from sqlalchemy.sql.functions import FunctionElement
 
 BUSY_SECONDS = 30
 """How long SQLite waits for its turn to write."""
+
+CALLER_ROLE = "chainrule_caller"
+"""The role on PostgreSQL of a session for a caller. Row-level security is for this role alone:
+workers, migrations and backups see all rows."""
+
+_CONFINE = text(
+    f"SELECT set_config('role', '{CALLER_ROLE}', true), set_config('chainrule.owner', :owner, true)"
+)
 
 
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
@@ -76,19 +85,35 @@ class Database:
         return self.writer.dialect.name == "sqlite"
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def reading(self, owner: str | None = None) -> Iterator[Session]:
         """Open a session that cannot write; its rows stay readable after it.
 
         All that it reads is of one moment, that of its first statement.
+        PostgreSQL shows it what belongs to ``owner`` alone, if one is given.
         """
         with Session(self.reader) as session:
+            self._confine(session, owner)
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """Open a session that commits at the end, or rolls back on an error. Keep it short."""
-        with Session(self.writer, expire_on_commit=False) as session, session.begin():
-            yield session
+    def writing(self, owner: str | None = None) -> Iterator[Session]:
+        """Open a session that commits at the end, or rolls back on an error. Keep it short.
+
+        PostgreSQL lets it touch what belongs to ``owner`` alone, if one is given.
+        """
+        with Session(self.writer, expire_on_commit=False) as session:
+            self._confine(session, owner)
+            with session.begin():
+                yield session
+
+    def _confine(self, session: Session, owner: str | None) -> None:
+        """Have every transaction of a session take the role that row-level security is for."""
+        if owner is None or self.is_sqlite:
+            return
+
+        @event.listens_for(session, "after_begin")
+        def _begin(_session: Session, _transaction: Any, connection: Connection) -> None:
+            connection.execute(_CONFINE, {"owner": owner})
 
     def ping(self) -> None:
         """Raise what the driver raises when the database does not answer."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, delete, or_, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from app.store.errors import ConflictError, NotFoundError
+from app.store import tenants
+from app.store.errors import ConflictError
 from app.store.lifecycle import LIVE
 from app.store.pages import Page, cut
 from app.store.tables import Dataset, Job, new_id
@@ -51,23 +52,17 @@ def get(session: Session, owner: str, dataset_id: str) -> Dataset:
     NotFoundError
         There is none with this id, or it is somebody else's.
     """
-    dataset = session.scalar(_mine(owner, dataset_id))
-    if dataset is None:
-        raise NotFoundError("dataset", dataset_id)
-    return dataset
+    return tenants.get(session, owner, Dataset, dataset_id)
 
 
 def page(session: Session, owner: str, *, limit: int, cursor: str | None) -> Page[Dataset]:
     """Return a page of the owner's datasets, newest first."""
-    return cut(session, select(Dataset).where(Dataset.owner == owner), Dataset.id, limit, cursor)
+    return cut(session, tenants.belonging_to(owner, Dataset), Dataset.id, limit, cursor)
 
 
 def hold(session: Session, owner: str, dataset_id: str) -> Dataset:
     """Return a dataset that is not removed until the transaction ends; raises like `get`."""
-    dataset = session.scalar(_mine(owner, dataset_id).with_for_update(read=True))
-    if dataset is None:
-        raise NotFoundError("dataset", dataset_id)
-    return dataset
+    return tenants.get(session, owner, Dataset, dataset_id, hold=True)
 
 
 def remove(session: Session, owner: str, dataset_id: str) -> str:
@@ -78,9 +73,7 @@ def remove(session: Session, owner: str, dataset_id: str) -> str:
     ConflictError
         A live job uses it.
     """
-    dataset = session.scalar(_mine(owner, dataset_id).with_for_update())
-    if dataset is None:
-        raise NotFoundError("dataset", dataset_id)
+    dataset = tenants.get(session, owner, Dataset, dataset_id, lock=True)
     uses = or_(Job.dataset_id == dataset_id, Job.validation_dataset_id == dataset_id)
     user = session.scalar(select(Job.id).where(uses, Job.status.in_(LIVE)).limit(1))
     if user is not None:
@@ -93,7 +86,3 @@ def referred(session: Session, locations: Collection[str]) -> set[str]:
     """Return those of the storage's names that a dataset refers to."""
     known = select(Dataset.location).where(Dataset.location.in_(locations))
     return set(session.scalars(known))
-
-
-def _mine(owner: str, dataset_id: str) -> Select[Dataset]:
-    return select(Dataset).where(Dataset.id == dataset_id, Dataset.owner == owner)

@@ -16,9 +16,9 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, delete, func, insert, or_, select, true, update
 from sqlalchemy.orm import Session, aliased
 
-from app.store import artifacts, datasets
+from app.store import artifacts, datasets, tenants
 from app.store.database import database_clock
-from app.store.errors import ConflictError, IllegalMoveError, LostClaimError, NotFoundError
+from app.store.errors import ConflictError, IllegalMoveError, LostClaimError
 from app.store.lifecycle import LIVE, TERMINAL, JobStatus, sources_of
 from app.store.pages import Page, cut
 from app.store.tables import Checkpoint, CurvePoint, Job, new_id, now
@@ -161,11 +161,7 @@ def get(session: Session, owner: str, job_id: str, *, lock: bool = False) -> Job
     NotFoundError
         There is none with this id, or it is somebody else's.
     """
-    mine = select(Job).where(Job.id == job_id, Job.owner == owner)
-    job = session.scalar(mine.with_for_update() if lock else mine)
-    if job is None:
-        raise NotFoundError("job", job_id)
-    return job
+    return tenants.get(session, owner, Job, job_id, lock=lock)
 
 
 def page(
@@ -179,7 +175,7 @@ def page(
     name: str | None = None,
 ) -> Page[Job]:
     """Return a page of the owner's jobs, newest first, of those that match."""
-    query = select(Job).where(Job.owner == owner)
+    query = tenants.belonging_to(owner, Job)
     for column, wanted in ((Job.status, status), (Job.dataset_id, dataset), (Job.name, name)):
         if wanted is not None:
             query = query.where(column == wanted)

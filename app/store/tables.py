@@ -1,4 +1,4 @@
-"""The tables, as classes. A row that a caller can see names its owner."""
+"""The tables, as classes. A row names its owner, or the row that it is a part of does."""
 
 from __future__ import annotations
 
@@ -195,6 +195,7 @@ class Artifact(Base):
     __tablename__ = "artifacts"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
     sha256: Mapped[str]
     bytes: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=now)

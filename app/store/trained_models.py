@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
-from app.store import artifacts
-from app.store.errors import NotFoundError
+from app.store import artifacts, tenants
 from app.store.pages import Page, cut
 from app.store.tables import Job, TrainedModel, new_id
 
@@ -41,7 +40,7 @@ def add(
         metrics=metrics,
         parameters=parameters,
         bytes=memoryview(data).nbytes,
-        artifact_id=artifacts.write(session, data),
+        artifact_id=artifacts.write(session, owner, data),
     )
     session.add(model)
     session.flush()
@@ -56,16 +55,12 @@ def get(session: Session, owner: str, model_id: str) -> TrainedModel:
     NotFoundError
         There is none with this id, or it is somebody else's.
     """
-    mine = select(TrainedModel).where(TrainedModel.id == model_id, TrainedModel.owner == owner)
-    model = session.scalar(mine)
-    if model is None:
-        raise NotFoundError("model", model_id)
-    return model
+    return tenants.get(session, owner, TrainedModel, model_id)
 
 
 def page(session: Session, owner: str, *, limit: int, cursor: str | None) -> Page[TrainedModel]:
     """Return a page of the owner's models, newest first."""
-    mine = select(TrainedModel).where(TrainedModel.owner == owner)
+    mine = tenants.belonging_to(owner, TrainedModel)
     return cut(session, mine, TrainedModel.id, limit, cursor)
 
 

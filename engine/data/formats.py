@@ -47,18 +47,19 @@ def decompress(source: Path, destination: Path, compression: Compression, limit_
         The file is not what ``compression`` says, or unpacks to more than ``limit_bytes``.
     """
     unpacked = 0
+    piece = bytearray(PIECE_BYTES)  # `read` would lose its own where what is read is damaged
     try:
         with (
             pa.OSFile(str(source)) as packed,
             pa.CompressedInputStream(packed, compression) as stream,
             destination.open("wb") as out,
         ):
-            while piece := stream.read(PIECE_BYTES):
-                unpacked += len(piece)
+            while size := stream.readinto(piece):
+                unpacked += size
                 if unpacked > limit_bytes:
                     reason = f"unpacks to more than the {limit_bytes:,} bytes allowed"
                     raise FormatError(None, None, f"the {compression} file {reason}")
-                out.write(piece)
+                out.write(memoryview(piece)[:size])
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's own, such as a full disk; Arrow's have no number
@@ -221,7 +222,7 @@ def _read_npz(path: Path, memory_limit_bytes: int) -> pa.Table:
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise FormatError(None, None, "not an NPZ file; write it with numpy.savez") from error
     if unpacked > memory_limit_bytes:
         reason = f"unpacks to {unpacked:,} bytes; at most {memory_limit_bytes:,} are allowed"

@@ -61,13 +61,13 @@ def test_every_locked_package_has_a_hash_and_no_address(file):
     text = file.read_text()
     assert "://" not in text
     packages = re.findall(r"^[a-z0-9][^\n]*==[^\n]*", text, re.MULTILINE)
-    assert len(packages) > 20
+    assert packages
     assert all(package.endswith("\\") for package in packages)
 
 
 def test_the_locks_agree():
     versions = [dict(re.findall(r"^([\w.-]+)==(\S+)", f.read_text(), re.MULTILINE)) for f in LOCKS]
-    names = set.intersection(*map(set, versions))
+    names = set().union(*versions)
     assert "numpy" in names
     for name in names:
-        assert len({found[name] for found in versions}) == 1, name
+        assert len({found[name] for found in versions if name in found}) == 1, name

@@ -136,17 +136,17 @@ def test_a_request_that_was_refused_leaves_its_key_free(ada):
 
 
 @each_database
-def test_of_many_threads_with_a_few_keys_one_job_comes_of_each_key(ada):
-    dataset, keys = ada.dataset(), ["a", "b", "c", "d"]
+def test_of_16_threads_with_20_keys_come_20_jobs(ada):
+    dataset, keys = ada.dataset(), [f"key {number}" for number in range(20)]
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda n: submit(ada, dataset, keys[n % 4]), range(64)))
+        answers = list(pool.map(lambda n: submit(ada, dataset, keys[n % 20]), range(16 * 20)))
     assert {answer.status_code for answer in answers} == {201}
-    for number in range(4):
-        of_one_key = answers[number::4]
+    for number in range(20):
+        of_one_key = answers[number::20]
         assert len({answer.data for answer in of_one_key}) == 1
         replayed = [answer.headers.get("Idempotent-Replayed") for answer in of_one_key]
         assert replayed.count(None) == 1
-    assert len(jobs(ada)) == 4
+    assert len(jobs(ada)) == 20
 
 
 @each_database

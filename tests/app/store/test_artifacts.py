@@ -17,7 +17,7 @@ DATA = random.Random(7).randbytes(2 * CHUNK_BYTES + 12_345)  # noqa: S311 - any 
 
 def write(database, data):
     with database.writing() as session:
-        return artifacts.write(session, data)
+        return artifacts.write(session, "ada", data)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, len(DATA)])

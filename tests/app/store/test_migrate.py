@@ -45,7 +45,7 @@ def test_jobs_that_were_there_before_get_the_digests_of_their_datasets(empty_dat
     force(database, job, JobStatus.CANCELLED)
     with database.writing() as session:
         datasets.remove(session, OWNER, gone.id)
-    migrate.downgrade(database, "0004")
+    migrate.downgrade(database, "0005")
     migrate.upgrade(database)
     found = [look(database, each.id) for each in (job, older)]
     assert [each.dataset_sha256 for each in found] == ["aa", None]

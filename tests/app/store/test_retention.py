@@ -134,7 +134,7 @@ def test_keys_go_once_they_are_expired(database):
 def test_only_old_artifacts_that_no_row_refers_to_are_orphans(database, dataset):
     ended(database, dataset)
     with database.writing() as session:
-        lost, young = (artifacts.write(session, b"lost") for _ in range(2))
+        lost, young = (artifacts.write(session, OWNER, b"lost") for _ in range(2))
         past = {"created_at": now() - 2 * DAY}
         session.execute(update(Artifact).where(Artifact.id != young).values(past))
     kind = retention.orphaned_artifacts(now() - DAY)

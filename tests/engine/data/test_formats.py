@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import tracemalloc
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -607,6 +608,18 @@ def test_a_full_disk_is_not_the_fault_of_the_input(folder, compression, pack):
     folder.source.write_bytes(pack(bytes(2**20)))
     with pytest.raises(OSError, match="No space left"):
         decompress(folder.source, FULL, compression, 2**30)
+
+
+@EVERY_COMPRESSION
+def test_memory_is_given_back_after_input_that_was_cut_off(folder, compression, pack):
+    packed = pack(b"x,y\n1,2\n" * 1000)[:-9]
+    tracemalloc.start()
+    for _ in range(30):
+        with pytest.raises(FormatError):
+            unpack(folder, packed, compression, 10**6)
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept_bytes < formats.PIECE_BYTES
 
 
 @EVERY_COMPRESSION
