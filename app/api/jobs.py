@@ -125,6 +125,8 @@ def resource(job: Job) -> schemas.Job:
         error=error,
         spec=job.spec,
         multiply_adds=job.multiply_adds,
+        dataset_sha256=job.dataset_sha256,
+        validation_dataset_sha256=job.validation_dataset_sha256,
         metadata=job.job_metadata,
         created_at=job.created_at,
         started_at=job.started_at,

@@ -333,6 +333,10 @@ class Job(Answered):
     """The whole spec as resolved; sent again it trains the same network."""
     multiply_adds: int | None
     """How much arithmetic all of its epochs are, forward and back."""
+    dataset_sha256: str | None
+    """Of the dataset's file as uploaded: what the job was accepted with, also once that is gone."""
+    validation_dataset_sha256: str | None
+    """The same of the dataset that it validates on, if the spec names one."""
     metadata: dict[str, Any] | None
     created_at: datetime
     started_at: datetime | None

@@ -71,9 +71,9 @@ def page(session: Session, owner: str, *, limit: int, cursor: str | None) -> Pag
     return cut(session, tenants.belonging_to(owner, Dataset), Dataset.id, limit, cursor)
 
 
-def hold(session: Session, owner: str, dataset_id: str) -> None:
-    """Keep a dataset from being removed until the transaction ends; raises like `get`."""
-    tenants.get(session, owner, Dataset, dataset_id, hold=True)
+def hold(session: Session, owner: str, dataset_id: str) -> Dataset:
+    """Return a dataset that is not removed until the transaction ends; raises like `get`."""
+    return tenants.get(session, owner, Dataset, dataset_id, hold=True)
 
 
 def remove(session: Session, owner: str, dataset_id: str) -> str:

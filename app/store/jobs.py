@@ -142,13 +142,16 @@ def submit(
         The owner may not queue one more now.
     """
     admit_job(session, owner, quotas)
-    for used in filter(None, (dataset_id, validation_dataset_id)):
-        datasets.hold(session, owner, used)
+    dataset, validation = datasets.hold(session, owner, dataset_id), None
+    if validation_dataset_id is not None:
+        validation = datasets.hold(session, owner, validation_dataset_id)
     job = Job(
         id=new_id("job"),
         owner=owner,
         dataset_id=dataset_id,
+        dataset_sha256=dataset.sha256,
         validation_dataset_id=validation_dataset_id,
+        validation_dataset_sha256=validation.sha256 if validation is not None else None,
         spec=spec,
         epochs=epochs,
         name=name,

@@ -116,9 +116,12 @@ class Job(Base):
     owner: Mapped[str]
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
     """A live job has one; a job that has ended may outlive it."""
+    dataset_sha256: Mapped[str | None]
+    """Of the dataset as the job was accepted with it, also once the dataset is gone."""
     validation_dataset_id: Mapped[str | None]
     """Of the dataset that is validated on, if the spec names one; it may be gone once the job has
     ended."""
+    validation_dataset_sha256: Mapped[str | None]
     name: Mapped[str | None]
     job_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     """Whatever the caller wants to keep with it (SQLAlchemy has the plain name)."""

@@ -66,15 +66,23 @@ class Command:
         Beside that of this process.
     folder : Path, optional
         Where the files are; in the service's home unless given.
+    command : list of str, optional
+        What is run; the command line's command of that name unless given.
     """
 
-    def __init__(self, name: str, environment: dict[str, str], folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        environment: dict[str, str],
+        folder: Path | None = None,
+        command: list[str] | None = None,
+    ) -> None:
         self.url = f"http://127.0.0.1:{environment['CHAINRULE_PORT']}"
         stem = (folder or Path(environment["CHAINRULE_HOME"])) / f"{next(_numbers)}-{name}"
         self.printed, self.logged = stem.with_suffix(".out"), stem.with_suffix(".err")
         with self.printed.open("wb") as out, self.logged.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", name],
+                command or [sys.executable, "-m", "app.cli", name],
                 cwd=ROOT,
                 env={**child_environment(), **environment},
                 stdin=subprocess.DEVNULL,
