@@ -21,7 +21,7 @@ from engine.errors import FormatError
 DIRECTORY_LIMIT_BYTES = 1 << 22
 """The largest list of members of an archive: each takes ten times as much in memory."""
 
-SUFFIX = ".npy"
+SUFFIX, MAGIC = ".npy", b"\x93NUMPY"
 
 
 def open_arrays(path: Path, folder: Path, limits: Limits) -> Source:
@@ -76,6 +76,7 @@ def _array(
     try:
         with archive.open(member) as packed, file.open("wb") as out:
             _copy(packed, out, member.file_size)
+        _check_magic(name, file)
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # which is where a place is not in the file
@@ -86,6 +87,12 @@ def _array(
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and NumPy each raise their own
         raise _unreadable(name, error) from error
     return array
+
+
+def _check_magic(name: str, file: Path) -> None:
+    with file.open("rb") as unpacked:
+        if unpacked.read(len(MAGIC)) != MAGIC:
+            raise FormatError(None, name, "is not an array; write the file with numpy.savez")
 
 
 def _unreadable(name: str, error: Exception) -> FormatError:

@@ -256,13 +256,16 @@ def _blocks(
     if rest:
         if _is_open(rest, delimiter):
             line += rest.count(NEWLINE, 0, _end_of_rows(rest, delimiter))
-            raise FormatError(line, None, "a quoted value begins here that is not closed; close it")
+            raise FormatError(line, None, _NOT_CLOSED)
         yield line, rest + NEWLINE
+
+
+_NOT_CLOSED = "a quoted value is not closed in the row that begins here; close it"
 
 
 def _too_long(rest: bytes, delimiter: str) -> str:
     if _is_open(rest, delimiter):
-        return f"a quoted value begins here that is not closed within {ROW_LIMIT_BYTES:,} bytes"
+        return f"{_NOT_CLOSED}, or send less than {ROW_LIMIT_BYTES:,} bytes a row"
     return f"a row that is longer than the {ROW_LIMIT_BYTES:,} bytes allowed"
 
 

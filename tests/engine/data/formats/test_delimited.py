@@ -220,13 +220,23 @@ def test_a_quote_within_a_value_is_part_of_it(folder):
         ("x\u0085,y\n1,2\n", 1, None, "column 1 has a name with control characters"),
         ("x,e\u0301\n1,2\n", 1, None, "column 2 has a name that is not in Unicode's normal form"),
         ("x,y\n1,2\n3,a\0b\n", 3, None, "holds the control character 0x00, which is in no text"),
-        ('x,y\n1,2\n3,"4\n5,6\n', 3, None, "a quoted value begins here that is not closed"),
-        ('x\n1\n"2\n3\n', 3, None, "a quoted value begins here that is not closed"),
-        ('x\n"1\n1"\n"2\n3\n', 4, None, "a quoted value begins here that is not closed"),
-        ('x\n"2""\n', 2, None, "a quoted value begins here that is not closed"),
-        ('x,"y\n1,2\n', 1, None, "a quoted value begins here that is not closed"),
-        ('x\n1\n"' + "2\n" * 100_000, 3, None, "a quoted value begins here that is not closed"),
-        ('x,y\n5" a,b\n"6', 3, None, "a quoted value begins here that is not closed"),
+        (
+            'x,y\n1,2\n3,"4\n5,6\n',
+            3,
+            None,
+            "a quoted value is not closed in the row that begins here",
+        ),
+        ('x\n1\n"2\n3\n', 3, None, "a quoted value is not closed in the row that begins here"),
+        ('x\n"1\n1"\n"2\n3\n', 4, None, "a quoted value is not closed in the row that begins here"),
+        ('x\n"2""\n', 2, None, "a quoted value is not closed in the row that begins here"),
+        ('x,"y\n1,2\n', 1, None, "a quoted value is not closed in the row that begins here"),
+        (
+            'x\n1\n"' + "2\n" * 100_000,
+            3,
+            None,
+            "a quoted value is not closed in the row that begins here",
+        ),
+        ('x,y\n5" a,b\n"6', 3, None, "a quoted value is not closed in the row that begins here"),
         ("x,y\n1,ä\n2\n", 3, None, "expected 2 values as in the header, got 1"),
         ("\ufeffx,y\n1,2\n3\n", 3, None, "expected 2 values as in the header, got 1"),
     ],
@@ -276,7 +286,7 @@ def test_more_columns_than_a_spec_may_name_are_refused(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("quote", "reason"), [("", "a row that is longer than"), ('"', "a quoted value begins")]
+    ("quote", "reason"), [("", "a row that is longer than"), ('"', "a quoted value is not closed")]
 )
 def test_a_row_that_has_no_end_is_refused(folder, monkeypatch, small_pieces, quote, reason):
     small_pieces(1000)

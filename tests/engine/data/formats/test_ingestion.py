@@ -90,7 +90,12 @@ BOMBS = {
     "parquet": ("parquet", lambda: parquet(x=ZEROS), parquet(x=[1.0]), "more than 200 times"),
     "npz": ("npz", lambda: packed(x=ZEROS), packed(x=[1.0]), "more than 200 times"),
     "columns": ("csv", lambda: b"x," * 5 * MIB + b"y\n", CSV, "columns; at most"),
-    "quote": ("csv", lambda: b'x\n"' + b"a" * 49 * MIB, CSV, "line 2: a quoted value begins"),
+    "quote": (
+        "csv",
+        lambda: b'x\n"' + b"a" * 49 * MIB,
+        CSV,
+        "line 2: a quoted value is not closed",
+    ),
     "row": ("csv", lambda: b"x\n" + b"a" * 49 * MIB, CSV, "line 2: a row that is longer"),
     "string": ("ndjson", lambda: b'{"x": "' + b"a" * 49 * MIB, LINE, "line 1: a row that is"),
     "array": (
