@@ -191,6 +191,17 @@ def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site):
     assert worker.process.poll() is None
 
 
+@production_only
+def test_a_process_that_takes_long_to_start_is_waited_for(site, irises, tmp_path):
+    """As on a machine that has more to do than it can."""
+    site.start_worker(PYTHONPATH=str(tmp_path))
+    job = site.caller.submit(irises, **ENDLESS)
+    site.caller.wait_for_epoch(job, 1)
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(5)")
+    site.trainer(job).kill()
+    wait_until(lambda: site.row(job).attempt == 2, 30)
+
+
 def with_pipe(site, dataset):
     """Put a pipe that nobody writes in a dataset's place: to read it never ends."""
     with site.open() as database, database.reading() as session:
