@@ -8,7 +8,7 @@ Read it in this order:
    format is, cut into pieces of rows.
 4. `engine.data.formats.texts`: what strings are taken for: numbers, times, categories.
 5. `engine.data.formats.stored`: the Arrow file that is kept, and read when training.
-6. `engine.data.formats.names`, `compression`: what is refused before anything is read.
+6. `engine.data.formats.names`, `compression`, `messages`: what is refused before anything is read.
 
 Uploads are untrusted: nothing here unpickles, and what a file may unpack to is bounded.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from engine.data.formats.compression import check_expansion
 from engine.data.formats.kinds import PIECE_CELLS, PIECE_ROWS, Limits, Piece, Source, numbered
+from engine.data.formats.messages import unpacked_sizes
 from engine.data.formats.names import check_cells, check_names
 from engine.errors import FormatError
 
@@ -41,26 +43,26 @@ def _parquet_pieces(path: Path, schema: pa.Schema) -> Iterator[Piece]:
 
 
 def open_arrow(path: Path, limits: Limits) -> Source:
-    """Open a file or a stream of Arrow's."""
-    with _explained("Arrow"), pa.OSFile(str(path)) as source:
-        reader = _reader(source, path)
-        schema = reader.schema
+    """Open a file or a stream of Arrow's; refuse by its messages what would not fit."""
+    unpacked = 0
+    with _explained("Arrow"), pa.memory_map(str(path)) as source:
+        if _is_file(path):
+            pa.ipc.open_file(source)  # whether its end is there; what it says is not followed
+        for size in unpacked_sizes(_begun(source, path)):
+            unpacked += size
+            check_expansion(unpacked, path.stat().st_size, limits)
+        schema = pa.ipc.open_stream(_begun(source, path)).schema
     check_names(schema.names)
     _check_types(schema)
     return Source(schema, lambda: _arrow_pieces(path, limits), again=True)
 
 
 def _arrow_pieces(path: Path, limits: Limits) -> Iterator[Piece]:
-    with _explained("Arrow"), pa.OSFile(str(path)) as source:
-        reader = _reader(source, path)
-        unpacked = 0
+    with _explained("Arrow"), pa.memory_map(str(path)) as source:
 
         def batches() -> Iterator[pa.RecordBatch]:
-            nonlocal unpacked
-            for batch in _batches(reader):
+            for batch in pa.ipc.open_stream(_begun(source, path)):
                 batch.validate(full=True)
-                unpacked += batch.nbytes
-                check_expansion(unpacked, path.stat().st_size, limits)
                 check_cells(batch.num_rows * batch.num_columns, limits.cells)
                 rows = max(1, min(PIECE_ROWS, PIECE_CELLS // len(batch.schema)))
                 for start in range(0, batch.num_rows, rows):
@@ -69,18 +71,15 @@ def _arrow_pieces(path: Path, limits: Limits) -> Iterator[Piece]:
         yield from _numbered(batches())
 
 
-def _reader(source: pa.NativeFile, path: Path) -> pa.ipc.RecordBatchReader:
+def _begun(source: pa.NativeFile, path: Path) -> pa.NativeFile:
+    """Return where the messages begin: in a file as in a stream, but for what stands before."""
+    source.seek(len(MAGIC) + 2 if _is_file(path) else 0)
+    return source
+
+
+def _is_file(path: Path) -> bool:
     with path.open("rb") as file:
-        is_file = file.read(len(MAGIC)) == MAGIC
-    return pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-
-
-def _batches(reader: pa.ipc.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    if isinstance(reader, pa.ipc.RecordBatchStreamReader):
-        yield from reader
-        return
-    for position in range(reader.num_record_batches):
-        yield reader.get_batch(position)
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[Piece]:
@@ -102,7 +101,7 @@ def _explained(what: str) -> Iterator[None]:
     """Refuse what Arrow refuses; a full disk is not the file's fault."""
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, struct.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = f"not a whole {what} file: {str(error)[:200]}"

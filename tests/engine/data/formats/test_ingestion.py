@@ -84,10 +84,19 @@ def packed(**arrays):
     return out.getvalue()
 
 
+def arrow(**columns):
+    out, table = io.BytesIO(), pa.table(columns)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(out, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return out.getvalue()
+
+
 CSV, LINE = b"x,y\n1,2\n", b'{"x": 1}'
 ZEROS = np.zeros(32 * MIB)
 BOMBS = {
     "parquet": ("parquet", lambda: parquet(x=ZEROS), parquet(x=[1.0]), "more than 200 times"),
+    "arrow": ("arrow", lambda: arrow(x=ZEROS), arrow(x=[1.0]), "more than 200 times"),
     "npz": ("npz", lambda: packed(x=ZEROS), packed(x=[1.0]), "more than 200 times"),
     "columns": ("csv", lambda: b"x," * 5 * MIB + b"y\n", CSV, "columns; at most"),
     "quote": (
