@@ -24,7 +24,8 @@ def open_parquet(path: Path, limits: Limits) -> Source:
     """Open a Parquet file; refuse by its metadata what would not fit."""
     with _explained("Parquet"), pq.ParquetFile(path) as file:
         told, schema = file.metadata, file.schema_arrow
-    check_names(schema.names)
+        names = schema.names  # which may be no text
+    check_names(names)
     _check_types(schema)
     _check_rows(told.num_rows)
     check_cells(told.num_rows * len(schema), limits.cells)
@@ -52,7 +53,8 @@ def open_arrow(path: Path, limits: Limits) -> Source:
             unpacked += size
             check_expansion(unpacked, path.stat().st_size, limits)
         schema = pa.ipc.open_stream(_begun(source, path)).schema
-    check_names(schema.names)
+        names = schema.names  # which may be no text
+    check_names(names)
     _check_types(schema)
     return Source(schema, lambda: _arrow_pieces(path, limits), again=True)
 
