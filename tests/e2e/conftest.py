@@ -115,13 +115,12 @@ def run_production(
             **BRISK,
             **_environment(home),
             **servers.s3_bucket(s3_server, bucket),
-            "CHAINRULE_DATABASE_URL": f"{postgres_server}{name}",
+            "CHAINRULE_DATABASE_URL": servers.migrated(f"{postgres_server}{name}"),
             "CHAINRULE_API_KEYS": canaries.API_KEYS,
             "CHAINRULE_BROKER_URL": broker_url,
             "CHAINRULE_STORAGE_URL": f"s3://{bucket}/datasets",
             **changes,
         }
-        assert Command("migrate", environment).wait() == 0
         commands = [Command(name, environment) for name in ("api", "worker")]
         url = environment["CHAINRULE_DATABASE_URL"]
         with _running(Service(environment, commands, False, url, broker)) as service:
