@@ -88,7 +88,7 @@ def measure(size: int) -> tuple[int, int, float, float, int]:
             "CHAINRULE_UPLOAD_LIMIT_BYTES": str(LIMIT_BYTES),
             "CHAINRULE_BODY_SECONDS": "3600",
         }
-        Command("migrate", environment).wait()
+        Command("migrate", environment).wait(60)
         api = Command("api", environment)
         try:
             with Caller(base_url=api.url, timeout=3600) as caller, file.open("rb") as body:
