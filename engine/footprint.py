@@ -234,7 +234,7 @@ class _Training:
 
     def _table(self) -> Parts:
         """Return what is read; tensors stay in the file, which is mapped."""
-        named = [self._profile[name] for name in self.settings.columns]
+        named = [self._profile[name] for name in self.settings.column_names]
         row = sum(_cell_bytes(column) for column in named if not column.shape)
         return Parts({"/dataset": row * self._all_rows})
 
@@ -243,7 +243,7 @@ class _Training:
         s = self.settings
         copies = (s.sample_weight is not None) + (self._folds > 0)
         copies += isinstance(s.validation, ValidationPart) and s.validation.fraction > 0
-        row = sum(_cell_bytes(self._profile[name]) for name in s.columns)
+        row = sum(_cell_bytes(self._profile[name]) for name in s.column_names)
         return Parts({"/dataset": copies * row * self._all_rows})
 
     @cached_property

@@ -245,7 +245,7 @@ class Attempt:
         dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
         with self._storage.local(dataset.location) as file:
             blobs.check(file, dataset.location)
-            return read_table(file, self._spec.columns)
+            return read_table(file, self._spec.column_names)
 
     def _report(self, progress: Progress, fitting: Fitting) -> Signal:
         """Keep what is new and hear what is asked, at most once a heartbeat.

@@ -194,7 +194,7 @@ def train(prepared: dict[str, Any], limit_bytes: int) -> None:
     threadpool_limits(1, user_api="blas")
     limit_memory(limit_bytes)
     settings = ResolvedSpec.model_validate(prepared["settings"])
-    fitting = fit(read_table(Path(prepared["file"]), settings.columns), settings)
+    fitting = fit(read_table(Path(prepared["file"]), settings.column_names), settings)
     for progress in fitting.run():
         if progress.point is not None:
             fitting.save()
