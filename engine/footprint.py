@@ -199,7 +199,7 @@ class _Training:
         features = [self._profile[name] for name in s.features]
         targets = [self._profile[name] for name in s.targets]
         outputs = outputs_of(s.task, s.loss, targets)
-        return architecture_of(s, inputs_of(s.network, features), outputs)
+        return architecture_of(s, inputs_of(features, s.columns), outputs)
 
     @cached_property
     def _parameters(self) -> int:

@@ -17,7 +17,6 @@ from engine.arrays import Tensor
 from engine.data.encoding import Encoding, Values, check_type
 from engine.data.scaling import Numbers, Scaler, fit_flags, unscaled
 from engine.data.table import NUMERIC, Column, ColumnType, InputColumn
-from engine.errors import SchemaError
 from engine.spec import ColumnSpec, Encode
 
 RARE_ROWS = 5
@@ -121,15 +120,9 @@ class Category(Encoding):
             levels.names,
             required=choice.impute == "none",
         )
-        if choice.impute == "none" and levels.missing:
-            missing = codes == levels.count - 1
-            raise SchemaError(
-                column.name,
-                "a value in every row",
-                f"a missing value, one of {int(missing.sum())}",
-                int(missing.argmax()),
-            )
-        return cls(wanted, choice, cls._scaler(choice, levels, codes), levels)
+        fitted = cls(wanted, choice, cls._scaler(choice, levels, codes), levels)
+        fitted.check_missing(codes == (levels.count - 1 if levels.missing else -1))
+        return fitted
 
     @classmethod
     def _scaler(cls, choice: ColumnSpec, levels: Levels, codes: Codes) -> Scaler:
@@ -249,7 +242,3 @@ def _named_numbers(values: NDArray[np.float64]) -> tuple[list[str], NDArray[Any]
     names = [str(int(v)) if v.is_integer() else repr(v) for v in finite.tolist()]
     return names, np.where(np.isnan(values), -1, places)
 
-
-def taken_for(kind: ColumnType) -> bool:
-    """Whether a column of that type can be taken for a category."""
-    return kind in NUMERIC or kind in ("category", "text")
