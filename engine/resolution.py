@@ -67,17 +67,17 @@ def resolve(
     profile = {column.name: column for column in columns}
     targets = _targets(asked, profile)
     _check_columns(asked, profile)
-    features, columns = _features(asked, profile, rows)
+    features, choices = _features(asked, profile, rows)
     task = asked.task or _infer_task(targets)
     _check_targets(task, targets)
     loss = _loss(asked, task, targets)
-    network = _network(asked, columns)
+    network = _network(asked, choices)
     _check_weights(asked, profile, targets, task)
-    inputs = inputs_of(features, columns)
+    inputs = inputs_of(features, choices)
     _check_budget(network, inputs, outputs_of(task, loss, targets), parameter_budget)
     decided = {
         "features": [column.name for column in features],
-        "columns": {**asked.columns, **columns, **_left_out(targets)},
+        "columns": {**asked.columns, **choices, **_left_out(targets)},
         "task": task,
         "network": network,
         "loss": loss,
@@ -87,7 +87,7 @@ def resolve(
     if isinstance(asked.validation, ValidationDataset):
         weight = [] if asked.sample_weight is None else [profile[asked.sample_weight]]
         _check_alike([*features, *targets, *weight], validation_columns)
-        _check_gaps(features, columns, validation_columns)
+        _check_gaps(features, choices, validation_columns)
     return ResolvedSpec.model_validate({**dict(asked), **decided})
 
 

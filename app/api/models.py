@@ -56,6 +56,10 @@ def resource(model: TrainedModel) -> schemas.Model:
         job=model.job_id,
         task=model.task,
         inputs=[schemas.ModelInput.model_validate(column) for column in model.inputs],
+        preprocessing=[
+            schemas.ColumnPreprocessing.model_validate(column["preprocessing"])
+            for column in model.inputs
+        ],
         outputs=model.outputs,
         classes=model.classes,
         metrics=model.metrics,
@@ -134,7 +138,7 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
             schemas.Evaluation(
                 model=path.model_id,
                 dataset=body.dataset,
-                rows=table.rows,
+                rows=found.rows,
                 metrics=found.metrics,
                 confusion=counts,
             )

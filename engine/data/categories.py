@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine.arrays import Tensor
 from engine.data.encoding import Encoding, Values, check_type
 from engine.data.scaling import Numbers, Scaler, fit_flags, unscaled
-from engine.data.table import NUMERIC, Column, ColumnType, InputColumn
+from engine.data.table import NUMERIC, Column, InputColumn
 from engine.spec import ColumnSpec, Encode
 
 RARE_ROWS = 5
@@ -91,7 +91,8 @@ class Levels:
         code = {name: place for place, name in enumerate(self.names, start=int(self.other))}
         missing = self.count - 1 if self.missing else self.unknown
         found = [code.get(name, self.unknown) for name in names]
-        return np.array([*found, missing], dtype=np.intp)[values]
+        codes: Codes = np.array([*found, missing], dtype=np.intp)[values]
+        return codes
 
     @property
     def labels(self) -> list[str]:
@@ -241,4 +242,3 @@ def _named_numbers(values: NDArray[np.float64]) -> tuple[list[str], NDArray[Any]
     finite = distinct[~np.isnan(distinct)]
     names = [str(int(v)) if v.is_integer() else repr(v) for v in finite.tolist()]
     return names, np.where(np.isnan(values), -1, places)
-

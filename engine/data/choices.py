@@ -198,4 +198,3 @@ def path_of(name: str, field: str | None = None) -> str:
 
 def _listed(words: Iterable[str]) -> str:
     return ", ".join(words)
-

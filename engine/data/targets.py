@@ -129,10 +129,8 @@ def has_targets(table: Table, targets: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def _missing(column: Column) -> NDArray[np.bool_]:
-    if column.type == "category":
-        return column.values < 0
+    values = column.values
     if column.type == "text":
-        return np.fromiter((value is None for value in column.values), np.bool_, len(column.values))
-    if column.type == "timestamp":
-        return np.isnat(column.values)
-    return np.isnan(column.values.reshape(len(column.values), -1)).any(axis=1)
+        return np.fromiter((value is None for value in values), np.bool_, len(values))
+    missing: NDArray[np.bool_] = values < 0 if column.type == "category" else np.isnan(values)
+    return missing.reshape(len(values), -1).any(axis=1)

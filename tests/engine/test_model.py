@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from engine.data.formats import ingest
-from engine.data.preprocessing import ClassEncoder, FeatureEncoder
+from engine.data.preprocessing import FeatureEncoder
 from engine.data.profiling import profile
 from engine.data.splits import split
 from engine.data.table import Column, Table, table_from_instances
+from engine.data.targets import ClassEncoder
 from engine.errors import DataError, SchemaError
 from engine.metrics import classification_metrics, regression_metrics
 from engine.model import SPLIT_STREAM, Model, prepare
@@ -124,7 +125,6 @@ def test_preprocessing_is_fitted_on_the_training_rows_alone(rng):
     x[validation] *= 1e6
     y[validation] *= 1e6
     again = prepare(table(x=x.tolist(), y=y.tolist()), how)
-    np.testing.assert_array_equal(again.features.center, fitted.features.center)
     np.testing.assert_array_equal(again.features.scale, fitted.features.scale)
     np.testing.assert_array_equal(again.target.mean, fitted.target.mean)
     np.testing.assert_array_equal(again.target.mean, y[training].mean())
