@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -88,11 +89,14 @@ class Levels:
 
     def codes(self, names: Iterable[str], values: NDArray[Any]) -> Codes:
         """Return the codes of rows whose values are places in ``names``, -1 where missing."""
-        code = {name: place for place, name in enumerate(self.names, start=int(self.other))}
         missing = self.count - 1 if self.missing else self.unknown
-        found = [code.get(name, self.unknown) for name in names]
+        found = [self._code.get(name, self.unknown) for name in names]
         codes: Codes = np.array([*found, missing], dtype=np.intp)[values]
         return codes
+
+    @cached_property
+    def _code(self) -> dict[str, int]:
+        return {name: code for code, name in enumerate(self.names, start=int(self.other))}
 
     @property
     def labels(self) -> list[str]:
@@ -156,6 +160,7 @@ class Category(Encoding):
 
         One code alone has none.
         """
+        del values
         return d[:, 0] if self.levels.count <= 2 else d
 
     @property

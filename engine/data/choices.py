@@ -6,6 +6,7 @@ trains the same when it is sent again.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -32,7 +33,9 @@ ID_LENGTH = 100
 
 ID_NAME = re.compile(r"(^|[\W_])(id|uuid|guid|rowid|index|key)$|[a-z]I[Dd]$|^unnamed: 0$")
 
-TEXT_ADVICE = 'give it the type "category", or drop it, in `columns`: {%r: {"encode": "drop"}}'
+TEXT_ADVICE = (
+    'take it for a category or drop it: "columns": {%s: {"type": "category"}}, or "encode": "drop"'
+)
 
 KINDS: dict[ColumnType, tuple[ColumnKind, ...]] = {
     "number": ("number", "category"),
@@ -169,7 +172,7 @@ def check_text(path: str, column: ColumnProfile, rows: int) -> None:
     present = rows - column.missing
     if column.type == "text" and 2 * (column.distinct or 0) > present:
         found = f"{column.distinct} of {present} values differ"
-        reason = f"column {column.name!r} is text, of which {found}; {TEXT_ADVICE % column.name}"
+        reason = f"column {column.name!r} is text, of which {found}; {TEXT_ADVICE % json.dumps(column.name)}"
         raise SpecError(path, reason)
 
 

@@ -73,15 +73,17 @@ class FeatureEncoder:
         scale: tuple[Vector, Vector],
         facts: Sequence[dict[str, Any]],
     ) -> FeatureEncoder:
-        """Return the encoder of which `scale` and `facts` told."""
-        encodings, start = [], 0
+        """Return the encoder of which `scale` and `facts` told; raises what damaged ones cause."""
+        encodings, start, (center, factor) = [], 0, scale
         for column, fact in zip(inputs, facts, strict=True):
             choice = filled_in(columns.get(column.name, ColumnSpec()), column.type)
             stop = start + fact["width"]
-            scaler = Scaler(scale[0][start:stop], scale[1][start:stop], fact["clips"])
+            scaler = Scaler(center[start:stop], factor[start:stop], bool(fact["clips"]))
             kind = encoding_of(choice)
             encodings.append(kind.restore(column, choice, scaler, fact["fitted"]))
             start = stop
+        if (start,) != center.shape or (start,) != factor.shape:
+            raise ValueError(f"{start} numbers, but {center.shape} centers, {factor.shape} factors")
         return cls(tuple(encodings))
 
     @cached_property

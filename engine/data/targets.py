@@ -132,5 +132,6 @@ def _missing(column: Column) -> NDArray[np.bool_]:
     values = column.values
     if column.type == "text":
         return np.fromiter((value is None for value in values), np.bool_, len(values))
-    missing: NDArray[np.bool_] = values < 0 if column.type == "category" else np.isnan(values)
-    return missing.reshape(len(values), -1).any(axis=1)
+    missing = values < 0 if column.type == "category" else np.isnan(values)
+    found: NDArray[np.bool_] = missing.reshape(len(values), -1).any(axis=1)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -73,15 +74,17 @@ class Timestamp(Encoding):
         """Return the parts, and whether the time had been missing."""
         missing = np.isnat(values)
         numbers = np.empty((len(values), self.width))
-        numbers[:, : len(self.parts)] = _parts(self._filled(values), self.parts)[0]
+        for place, part in enumerate(_parts(self._filled(values), self.parts)):
+            numbers[:, place] = part
         if self.flags:
             numbers[:, -1] = missing
         return numbers
 
     def gather(self, values: Values, d: Tensor) -> Tensor:
         """Return the gradients at the times, per day, shape (rows,); 0 where there is none."""
-        slopes = _parts(self._filled(values), self.parts)[1]
-        per_day = (d[:, : len(self.parts)] * slopes).sum(axis=1)
+        per_day = np.zeros(len(values))
+        for place, slope in enumerate(_slopes(self._filled(values), self.parts)):
+            per_day += d[:, place] * slope
         return np.where(np.isnat(values), 0.0, per_day)
 
     def _filled(self, values: Values) -> NDArray[np.datetime64]:
@@ -119,24 +122,33 @@ def _fill(choice: ColumnSpec, present: NDArray[np.datetime64]) -> int:
     return int(microseconds.mean() if choice.impute == "mean" else np.median(microseconds))
 
 
-def _parts(times: NDArray[np.datetime64], wanted: tuple[str, ...]) -> tuple[Numbers, Numbers]:
-    """Return the parts of times, and their slopes per day, both of shape (rows, parts)."""
+def _turns(times: NDArray[np.datetime64], wanted: tuple[str, ...]) -> Iterator[tuple[Vector, Any]]:
+    """Yield how often each cycle has turned by those times, and how often it does in a day."""
+    if len(wanted) == 1:
+        return
     days = times.astype(np.int64) / DAY_MICROSECONDS
-    found, slopes = [], []
-    if len(wanted) > 1:
-        years = times.astype("datetime64[Y]")
-        begin, end = years.astype("datetime64[D]"), (years + 1).astype("datetime64[D]")
-        length = (end - begin).astype(np.float64)
-        turns: list[tuple[Vector, Vector | float]] = [
-            (days, 1.0),
-            ((days + MONDAY) / WEEK_DAYS, 1 / WEEK_DAYS),
-            ((days - begin.astype(np.int64)) / length, 1 / length),
-        ]
-        for turn, per_day in turns:
-            angle = 2 * np.pi * (turn % 1.0)
-            found += [np.sin(angle), np.cos(angle)]
-            slopes += [2 * np.pi * per_day * np.cos(angle), -2 * np.pi * per_day * np.sin(angle)]
+    yield days, 1.0
+    yield (days + MONDAY) / WEEK_DAYS, 1 / WEEK_DAYS
+    years = times.astype("datetime64[Y]")
+    begin, end = (year.astype("datetime64[D]").astype(np.float64) for year in (years, years + 1))
+    yield (days - begin) / (end - begin), 1 / (end - begin)
+
+
+def _parts(times: NDArray[np.datetime64], wanted: tuple[str, ...]) -> Iterator[Vector]:
+    """Yield what times become, part by part, each of shape (rows,)."""
+    for turns, _ in _turns(times, wanted):
+        angle = 2 * np.pi * (turns % 1.0)
+        yield np.sin(angle)
+        yield np.cos(angle)
     if wanted[-1] == "time":
-        found.append(days)
-        slopes.append(np.ones_like(days))
-    return np.stack(found, axis=1), np.stack(slopes, axis=1)
+        yield times.astype(np.int64) / DAY_MICROSECONDS
+
+
+def _slopes(times: NDArray[np.datetime64], wanted: tuple[str, ...]) -> Iterator[Vector]:
+    """Yield the slopes of the parts, per day."""
+    for turns, per_day in _turns(times, wanted):
+        angle, speed = 2 * np.pi * (turns % 1.0), 2 * np.pi * per_day
+        yield speed * np.cos(angle)
+        yield -speed * np.sin(angle)
+    if wanted[-1] == "time":
+        yield np.ones(len(times))
