@@ -88,6 +88,9 @@ def resolve(
         weight = [] if asked.sample_weight is None else [profile[asked.sample_weight]]
         _check_alike([*features, *targets, *weight], validation_columns)
         _check_gaps(features, choices, validation_columns)
+        for target in validation_columns:
+            if target.name in asked.targets:
+                _check_target("/validation/dataset", target)
     return ResolvedSpec.model_validate({**dict(asked), **decided})
 
 

@@ -447,8 +447,9 @@ class ColumnPreprocessing(Answered):
     scale: Scale | None = None
     center: float | None = None
     factor: float | None = None
-    """A number or an element `x` becomes `z = (x - center) * factor`, and that `z / sqrt(1 + z*z/9)`;
-    unless `scale` is `none`."""
+    """A number becomes `z = (x - center) * factor`, and that `z / sqrt(1 + (z / 3)**2)`.
+
+    With `scale` as `none` it stays what it is."""
     levels: int | None = None
     """How many levels of a category are told apart."""
     other: bool | None = None

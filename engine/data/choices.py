@@ -33,10 +33,6 @@ ID_LENGTH = 100
 
 ID_NAME = re.compile(r"(^|[\W_])(id|uuid|guid|rowid|index|key)$|[a-z]I[Dd]$|^unnamed: 0$")
 
-TEXT_ADVICE = (
-    'take it for a category or drop it: "columns": {%s: {"type": "category"}}, or "encode": "drop"'
-)
-
 KINDS: dict[ColumnType, tuple[ColumnKind, ...]] = {
     "number": ("number", "category"),
     "integer": ("number", "category"),
@@ -171,9 +167,10 @@ def check_text(path: str, column: ColumnProfile, rows: int) -> None:
     """Refuse a text whose values hardly come twice, so that they are no categories."""
     present = rows - column.missing
     if column.type == "text" and 2 * (column.distinct or 0) > present:
-        found = f"{column.distinct} of {present} values differ"
-        reason = f"column {column.name!r} is text, of which {found}; {TEXT_ADVICE % json.dumps(column.name)}"
-        raise SpecError(path, reason)
+        found = f"is text, of which {column.distinct} of {present} values differ"
+        entry = f'{{{json.dumps(column.name)}: {{"encode": "drop"}}}}'
+        advice = f'leave it out by `columns`: {entry}, or give it the type "category" there'
+        raise SpecError(path, f"column {column.name!r} {found}; {advice}")
 
 
 def most_inputs(column: ColumnProfile, choice: ColumnSpec) -> tuple[int, int]:
