@@ -154,7 +154,7 @@ def dump_model(model: Model) -> bytes:
     tensors = {
         **model.network.tensors(),
         "features.center": center,
-        "features.factor": factor,
+        "features.scale": factor,
     }
     content: dict[str, Any] = {
         "spec": model.settings.model_dump(mode="json"),
@@ -193,7 +193,7 @@ def load_model(data: bytes) -> Model:
         InputColumn(c["name"], c["type"], tuple(c["levels"]), tuple(c["shape"]), c["required"])
         for c in content["inputs"]
     )
-    scale = tensors["features.center"], tensors["features.factor"]
+    scale = tensors["features.center"], tensors["features.scale"]
     features = FeatureEncoder.restore(inputs, settings.columns, scale, content["features"])
     target = _target(settings, content, tensors)
     network = architecture_for(settings, features, target).build(settings.precision)

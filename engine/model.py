@@ -252,6 +252,12 @@ class Model:
         return self.features.inputs
 
     @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that were left out: a row may have them, but they say nothing."""
+        columns = self.settings.columns
+        return tuple(name for name, choice in columns.items() if choice.encode == "drop")
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """The columns that are predicted."""
         return tuple(self.settings.targets)

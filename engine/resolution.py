@@ -5,7 +5,7 @@ All that can be known before training is refused here, with a pointer into the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from engine import spec
 from engine.data.choices import check_text, decide, id_note, most_inputs, path_of
@@ -159,7 +159,7 @@ def _features(
         _check_finite(path, column)
         if column.shape:
             _check_present(path, column)
-        columns[name] = decide(column, wanted, embeds=embeds)
+        columns[name] = decide(column, wanted, rows, embeds=embeds)
     return [profile[name] for name in names], columns
 
 
@@ -181,9 +181,13 @@ def _names(
         elif name not in taken and asked.columns.get(name, ColumnSpec()).encode != "drop":
             names.append(name)
     if not names:
-        left = f", but for what looks like an id: {', '.join(map(repr, ids))}" if ids else ""
-        raise SpecError("/features", f"the dataset has no column beside the target{left}")
+        reason = "the dataset has no column beside the target"
+        raise SpecError("/features", f"{reason} but ids: {_quoted(ids)}" if ids else reason)
     return names, ids
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _network(asked: TrainingSpec, columns: Mapping[str, ColumnSpec]) -> NetworkSpec:

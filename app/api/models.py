@@ -96,7 +96,7 @@ def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -
             wanted = f"{len(names)} values in the order of the model's inputs"
             raise BodyError(at(row), f"expected {wanted}, got {len(instance)}")
     try:
-        return table_from_instances(model.inputs, instances)
+        return table_from_instances(model.inputs, instances, model.ignored)
     except SchemaError as error:
         row = cast(int, error.row)  # instances are checked one by one
         place = names.index(error.column) if isinstance(instances[row], list) else error.column

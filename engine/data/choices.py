@@ -31,7 +31,10 @@ ID_SHARE = 0.9
 ID_LENGTH = 100
 """What is longer is no id, but something to read."""
 
-ID_NAME = re.compile(r"(^|[\W_])(id|uuid|guid|rowid|index|key)$|[a-z]I[Dd]$|^unnamed: 0$")
+ID_NAME = re.compile(
+    r"(^|[\W_])(id|uuid|guid|key|index|row|rowid|rownum|no|nr)$|[a-z]I[Dd]$|^unnamed: 0$",
+    re.IGNORECASE,
+)
 
 KINDS: dict[ColumnType, tuple[ColumnKind, ...]] = {
     "number": ("number", "category"),
@@ -82,13 +85,17 @@ def filled_in(asked: ColumnSpec, kind: ColumnType) -> ColumnSpec:
     )
 
 
-def decide(column: ColumnProfile, asked: ColumnSpec, *, embeds: bool | None) -> ColumnSpec:
+def decide(
+    column: ColumnProfile, asked: ColumnSpec, rows: int, *, embeds: bool | None
+) -> ColumnSpec:
     """Return what happens to a feature.
 
     Parameters
     ----------
     column : ColumnProfile
     asked : ColumnSpec
+    rows : int
+        Of the dataset.
     embeds : bool or None
         Whether the network begins with an embedding; None if that is open as well.
 
@@ -105,11 +112,7 @@ def decide(column: ColumnProfile, asked: ColumnSpec, *, embeds: bool | None) -> 
         if many or (embeds and levels > 2):
             choice = choice.model_copy(update={"encode": "embedding", "scale": None})
     _check_choice(column, asked, choice, embeds)
-    flat = column.distinct == 1 and not column.missing
-    if (flat or column.distinct == 0) and not column.shape:
-        note = f"holds {'one value' if flat else 'no value'}, which tells nothing"
-        choice = choice.model_copy(update={"note": note})
-    return choice
+    return choice.model_copy(update={"note": asked.note or note_on(column, rows)})
 
 
 def _check(column: ColumnProfile, asked: ColumnSpec) -> None:
@@ -152,15 +155,29 @@ def id_note(column: ColumnProfile, rows: int) -> str | None:
     if present < ID_ROWS:
         return None
     advice = "give it a `type` in `columns` to keep it"
-    if column.type == "integer" and distinct == present:
-        numbered = column.min in (0.0, 1.0) and column.max == (column.min or 0.0) + present - 1
-        if numbered or ID_NAME.search(column.name):
-            return f"left out as an id: each row has a number of its own; {advice}"
+    if column.type == "integer" and distinct == present and ID_NAME.search(column.name):
+        return f"left out as an id: its name says so, and all values differ; {advice}"
     if column.type in ("category", "text") and distinct >= ID_SHARE * present:
         longest = max((len(str(value)) for value, _ in column.top or ()), default=0)
         if longest <= ID_LENGTH:
             return f"left out as an id: {distinct} of {present} values differ; {advice}"
     return None
+
+
+def note_on(column: ColumnProfile, rows: int) -> str | None:
+    """Say what is worth a word about a column that is a feature."""
+    if column.shape:
+        return None
+    distinct, present = column.distinct or 0, rows - column.missing
+    if distinct == 0:
+        return "holds no value, which tells nothing"
+    if distinct == 1 and not column.missing:
+        return "holds one value, which tells nothing"
+    first = column.min
+    if column.type != "integer" or present < ID_ROWS or not isinstance(first, float):
+        return None
+    numbered = distinct == present and first in (0, 1) and column.max == first + present - 1
+    return f"numbers the rows from {first:g} on; if that is all, drop it" if numbered else None
 
 
 def check_text(path: str, column: ColumnProfile, rows: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -112,7 +112,9 @@ class InputColumn:
     required: bool = False
 
 
-def table_from_instances(inputs: Sequence[InputColumn], instances: Sequence[Any]) -> Table:
+def table_from_instances(
+    inputs: Sequence[InputColumn], instances: Sequence[Any], ignored: Collection[str] = ()
+) -> Table:
     """Build a table from JSON instances.
 
     Parameters
@@ -120,13 +122,15 @@ def table_from_instances(inputs: Sequence[InputColumn], instances: Sequence[Any]
     inputs : sequence of InputColumn
     instances : sequence
         Each a dict by input name, or a list in the order of ``inputs``.
+    ignored : collection of str
+        What a dict may have as well.
 
     Raises
     ------
     SchemaError
         An input is missing, unknown, or of the wrong type; its ``row`` is the instance.
     """
-    rows = [_ordered(inputs, row, instance) for row, instance in enumerate(instances)]
+    rows = [_ordered(inputs, row, instance, ignored) for row, instance in enumerate(instances)]
     return Table(
         tuple(
             _column_of(column, [values[position] for values in rows])
@@ -135,11 +139,13 @@ def table_from_instances(inputs: Sequence[InputColumn], instances: Sequence[Any]
     )
 
 
-def _ordered(inputs: Sequence[InputColumn], row: int, instance: Any) -> list[Any]:
+def _ordered(
+    inputs: Sequence[InputColumn], row: int, instance: Any, ignored: Collection[str]
+) -> list[Any]:
     names = [column.name for column in inputs]
     if isinstance(instance, dict):
         for name in instance:
-            if name not in names:
+            if name not in names and name not in ignored:
                 raise SchemaError(name, "an input of the model", f"none{nearest(name, names)}", row)
         for column in inputs:
             if column.required and column.name not in instance:

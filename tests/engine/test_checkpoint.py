@@ -314,7 +314,7 @@ def test_a_model_whose_weights_have_another_shape_is_refused(shape):
         load_model(rewritten(dump_model(model()[0]), tensors=weight))
 
 
-@pytest.mark.parametrize("name", ["features.center", "features.factor"])
+@pytest.mark.parametrize("name", ["features.center", "features.scale"])
 @pytest.mark.parametrize("width", [0, 9, 11])
 def test_a_model_whose_scale_is_of_another_width_is_refused(name, width):
     with pytest.raises(CheckpointError, match="10 numbers, but"):

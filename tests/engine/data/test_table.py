@@ -176,6 +176,8 @@ def test_an_input_that_is_unknown_is_named():
         table_from_instances(INPUTS, [GOOD, without])
     with pytest.raises(SchemaError, match="row 0, column 'sise'.*did you mean 'size'"):
         table_from_instances(INPUTS, [{**GOOD, "sise": 1}])
+    built = table_from_instances(INPUTS, [{**GOOD, "sise": 1}], ignored=["sise"])
+    assert len(built.columns) == len(INPUTS)
 
 
 @pytest.mark.parametrize(
