@@ -32,8 +32,7 @@ ID_LENGTH = 100
 """What is longer is no id, but something to read."""
 
 ID_NAME = re.compile(
-    r"(^|[\W_])(id|uuid|guid|key|index|row|rowid|rownum|no|nr)$|[a-z]I[Dd]$|^unnamed: 0$",
-    re.IGNORECASE,
+    r"(?i:(^|[\W_])(id|uuid|guid|key|index|row|rowid|rownum|no|nr)$|^unnamed: 0$)|[a-z]I[Dd]$"
 )
 
 KINDS: dict[ColumnType, tuple[ColumnKind, ...]] = {

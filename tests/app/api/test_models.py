@@ -54,8 +54,15 @@ def test_a_model_says_what_it_takes_and_answers(ada):
     assert (fresh["type"], fresh["inputs"]) == ("boolean", 1)
     assert colour == {
         **dict.fromkeys(["fill", "missing_flag", "center", "factor"]),
-        **{"column": "colour", "type": "category", "inputs": 3, "encode": "one_hot"},
-        **{"impute": "level", "scale": "robust", "levels": 3, "other": False, "missing": False},
+        "column": "colour",
+        "type": "category",
+        "inputs": 3,
+        "encode": "one_hot",
+        "impute": "level",
+        "scale": "robust",
+        "levels": 3,
+        "other": False,
+        "missing": False,
     }
     assert body == {
         "id": job["model"],
