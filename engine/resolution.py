@@ -77,7 +77,7 @@ def resolve(
     _check_budget(network, inputs, outputs_of(task, loss, targets), parameter_budget)
     decided = {
         "features": [column.name for column in features],
-        "columns": {**asked.columns, **choices, **_left_out(targets)},
+        "columns": _in_order({**asked.columns, **choices, **_left_out(targets)}, profile),
         "task": task,
         "network": network,
         "loss": loss,
@@ -116,10 +116,17 @@ def _check_target(path: str, target: ColumnProfile) -> None:
 def _left_out(targets: Sequence[ColumnProfile]) -> dict[str, ColumnSpec]:
     """Return what is said of targets that are missing in some rows."""
     return {
-        target.name: ColumnSpec(note=f"left out: {target.missing} rows without a value")
+        target.name: ColumnSpec(note=f"rows left out as they have no value here: {target.missing}")
         for target in targets
         if target.missing
     }
+
+
+def _in_order(
+    columns: Mapping[str, ColumnSpec], profile: Mapping[str, ColumnProfile]
+) -> dict[str, ColumnSpec]:
+    """Return what is said of columns in the dataset's order, whatever order it was sent in."""
+    return {name: columns[name] for name in profile if name in columns}
 
 
 def _no_column(name: str, profile: Mapping[str, ColumnProfile]) -> str:

@@ -131,6 +131,9 @@ def test_resolving_what_is_resolved_changes_nothing(target, fields):
     sent_again = TrainingSpec.model_validate_json(once.model_dump_json())
     assert resolve(sent_again, profile(ALL), ALL.rows, PARAMETER_BUDGET) == once
     assert type(once) is ResolvedSpec
+    backwards = once.model_copy(update={"columns": dict(reversed(once.columns.items()))})
+    again = resolve(backwards, profile(ALL), ALL.rows, PARAMETER_BUDGET)
+    assert again.model_dump_json() == once.model_dump_json()
 
 
 @pytest.mark.parametrize(
@@ -414,7 +417,7 @@ def test_an_embedding_needs_a_network_that_begins_with_one():
 
 def test_rows_without_a_target_are_left_out_and_said_to_be():
     decided = resolved("gaps", features=["width"])
-    assert notes(decided) == {"gaps": "left out: 2 rows without a value"}
+    assert notes(decided) == {"gaps": "rows left out as they have no value here: 2"}
     assert resolve(decided, profile(ALL), ROWS, PARAMETER_BUDGET) == decided
     rows = table(x=[float(n) for n in range(51)], y=[None, None, *(1.5 * n for n in range(49))])
     assert resolved("y", rows).validation == ValidationPart(fraction=0.0)

@@ -69,7 +69,7 @@ def test_a_job_says_what_was_decided_about_every_column(trained):
     assert columns["boarded"]["encode"] == "calendar"
     assert columns["name"]["encode"] == columns["passenger_id"]["encode"] == "drop"
     assert columns["name"]["note"].startswith("left out as an id: 240 of 240 values differ")
-    assert columns["survived"] == {"note": "left out: 8 rows without a value"}
+    assert columns["survived"] == {"note": "rows left out as they have no value here: 8"}
     assert trained["spec"]["network"]["layers"][0]["type"] == "embedding"
 
 
