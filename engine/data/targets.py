@@ -132,6 +132,6 @@ def _missing(column: Column) -> NDArray[np.bool_]:
     values = column.values
     if column.type == "text":
         return np.fromiter((value is None for value in values), np.bool_, len(values))
-    missing = values < 0 if column.type == "category" else np.isnan(values)
-    found: NDArray[np.bool_] = missing.reshape(len(values), -1).any(axis=1)
+    missing = np.isnan(values) if column.type != "category" else np.less(values, 0)
+    found: NDArray[np.bool_] = np.any(missing.reshape(len(values), -1), axis=1)
     return found
