@@ -7,8 +7,13 @@ RUN python -m venv /opt/chainrule \
     && /opt/chainrule/bin/pip install --require-hashes --no-deps -r /build/production.txt
 
 FROM python:3.11-slim-bookworm
+ARG REVISION=unknown CREATED=unknown SOURCE=unknown
 LABEL org.opencontainers.image.title="Chainrule" \
-      org.opencontainers.image.description="Trains neural networks over HTTP"
+      org.opencontainers.image.description="Trains neural networks over HTTP" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE"
 ENV PATH=/opt/chainrule/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -8,9 +8,11 @@ MINUTES ?= 5
 SEED ?= 1
 SHAPE ?= both
 TARGET ?= csv
+DIST ?= dist
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check storm fuzz format lint types contracts lock clean
+.PHONY: help demo serve test check storm fuzz format lint types contracts lock release clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +58,17 @@ lock: .venv/dev  ## resolve the dependencies anew, with hashes
 			--python-version 3.11 --output-file requirements/$$names || exit 1; \
 	done
 
+release: .venv/dev  ## the sources of this commit, their bill of materials and checksums, into dist/
+	rm -rf $(DIST)
+	mkdir -p $(DIST)
+	git archive --prefix=chainrule-$(VERSION)/ --output=$(DIST)/chainrule-$(VERSION).tar.gz HEAD
+	$(BIN)/python -W ignore -m cyclonedx_py requirements requirements/production.txt \
+		--pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-format JSON --output-file $(DIST)/chainrule-$(VERSION).cdx.json
+	cd $(DIST) && sha256sum * > SHA256SUMS
+
 clean:  ## remove the environment and what the service stored here
-	rm -rf .venv var
+	rm -rf .venv var $(DIST)
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv

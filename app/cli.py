@@ -11,10 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from app import demo, keyring, launcher, logs, prune
+from app import demo, keyring, launcher, logs, prune, redaction
 from app.config import Settings, child_environment
 from app.doctor import report
-from app.doctor.secrets import without_secrets
 from app.store import migrate
 from app.store.database import UNAVAILABLE, Database
 from app.store.keys import USUAL, Scope
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings()
     except ValidationError as error:
         return _refuse(error)
-    logs.configure("launcher", settings.log_level, settings.log_format)
+    logs.configure("launcher", settings)
     try:
         return run(settings, **options)
     except (*UNAVAILABLE, ProgrammingError) as error:
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _despair(error: SQLAlchemyError, settings: Settings) -> int:
     """Say that the database does not answer, or is not migrated."""
     said = getattr(error, "orig", None) or error
-    reason = without_secrets(str(said), settings).strip()
+    reason = redaction.of(settings)(str(said)).strip()
     print(f"the database cannot be used: {reason}; `doctor` says more", file=sys.stderr)
     return 1
 
@@ -131,7 +130,8 @@ def migrate_database(settings: Settings) -> int:
 
 def show_demo(settings: Settings) -> int:
     """Train a network on handwritten digits over HTTP, and show what it does."""
-    logs.configure("launcher", "WARNING", "console")
+    quiet = {"log_level": "WARNING", "log_format": "console"}
+    logs.configure("launcher", settings.model_copy(update=quiet))
     migrate_database(settings)
     return demo.run(settings)
 

@@ -21,6 +21,9 @@ MIB = 2**20
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 BROKERS = ("memory://", "redis://", "rediss://")
+URLS = ("database_url", "broker_url", "storage_url")
+"""The settings that are URLs, whose passwords are secrets."""
+
 SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
@@ -68,8 +71,8 @@ class Settings(BaseSettings):
     """The largest upload that is taken."""
     unpacked_limit_bytes: int = Field(default=1024 * MIB, ge=1)
     """The most that an upload may unpack to, and the most memory that reading it may take."""
-    body_limit_bytes: int = Field(default=64 * MIB, ge=1)
-    """The largest JSON body that is taken."""
+    body_limit_bytes: int = Field(default=16 * MIB, ge=1)
+    """The largest JSON body that is taken; while it is read it takes up to 25 times as much."""
     body_seconds: Seconds = 300
     """How long a body may take to come in."""
     parameter_budget: int = Field(default=PARAMETER_BUDGET, ge=1)
@@ -92,6 +95,24 @@ class Settings(BaseSettings):
     """How long one job may train, all attempts together."""
     job_memory_bytes: int = Field(default=4096 * MIB, ge=64 * MIB)
     """The memory one job may take beside an idle worker's; more is refused, or `out_of_memory`."""
+    job_multiply_adds: int = Field(default=10**18, ge=1, lt=2**63)
+    """The most arithmetic that one job may ask for, every epoch of it."""
+    owner_datasets: int | None = Field(default=None, ge=0)
+    """How many datasets one owner may keep; none of the `OWNER_` limits holds unless it is set."""
+    owner_dataset_bytes: int | None = Field(default=None, ge=0)
+    """How much room the datasets of one owner may take in the storage."""
+    owner_queued_jobs: int | None = Field(default=None, ge=0)
+    """How many jobs of one owner may wait, queued or paused; more are refused."""
+    owner_running_jobs: int | None = Field(default=None, ge=1)
+    """How many jobs of one owner run at once; the others wait."""
+    owner_training_seconds: float | None = Field(default=None, gt=0)
+    """How long the jobs of one owner may train within 24 hours, all together; then they wait."""
+    owner_requests_per_minute: int | None = Field(default=None, ge=1, le=60_000)
+    """How many requests one owner may make; so many at once, then at this rate."""
+    failed_logins_per_minute: int = Field(default=20, ge=1, le=60_000)
+    """How many unknown keys may come from one address; after that none from there is looked at."""
+    proxies: int = Field(default=0, ge=0, le=10)
+    """How many proxies before it add to `X-Forwarded-For`; callers' addresses are told by them."""
     blas_threads: int = Field(default=1, ge=1, le=1024)
     """Threads of one matrix product; another number changes the last bits of what is trained."""
     worker_concurrency: int = Field(default=1, ge=1, le=256)
@@ -181,6 +202,12 @@ def blas_variables() -> dict[str, str]:
     """Return what the environment wishes of the BLAS; `Settings.blas_threads` overrules it."""
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
     return {name: os.environ[name] for name in names if name in os.environ}  # noqa: TID251 - here is where
+
+
+def ambient_secrets() -> list[str]:
+    """Return the secrets that the client libraries take from the environment by themselves."""
+    names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")
+    return [os.environ[name] for name in names if name in os.environ]  # noqa: TID251 - here is where
 
 
 def unknown_variables() -> list[str]:

@@ -35,6 +35,10 @@ _ANSWER_SECONDS = 1.0
 
 _SOCKET_SECONDS = 2.0
 
+_CHECK_SECONDS = 3
+"""How often a worker makes sure that the answer it waits for can still come: one whose line was cut
+without a word would wait for ever."""
+
 _LOOK_SECONDS = 0.02
 """How often the embedded worker looks into its own queue; kombu's default is once a second."""
 
@@ -89,7 +93,7 @@ def _redis_options() -> dict[str, object]:
         "socket_timeout": _SOCKET_SECONDS,
         "socket_connect_timeout": _SOCKET_SECONDS,
         "socket_keepalive": True,
-        "health_check_interval": 10,
+        "health_check_interval": _CHECK_SECONDS,
     }
 
 

@@ -11,7 +11,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from threadpoolctl import threadpool_limits
 
-from app import launcher, logs
+from app import launcher, logs, redaction
 from app.api import (
     datasets,
     document,
@@ -24,6 +24,7 @@ from app.api import (
     models,
     schemas,
     service,
+    usage,
 )
 from app.api.login import Login
 from app.api.reception import Reception
@@ -34,6 +35,9 @@ from app.ending import Ending
 from app.predictor import Predictor
 from app.store.blobs import Storage
 from app.store.database import Database
+from app.store.quotas import Quotas
+
+log = logging.getLogger(__name__)
 
 THREADS_TO_SPARE = 8
 """Server threads that are never given to held requests, so that others are still answered."""
@@ -63,6 +67,7 @@ def create_app(settings: Settings, ending: Callable[[], bool] = lambda: False) -
         models.bp,
         inspection.bp,
         keys.bp,
+        usage.bp,
         service.bp,
     ):
         app.register_api(blueprint)
@@ -80,6 +85,7 @@ def _services(settings: Settings, ending: Callable[[], bool]) -> Services:
     scratch.mkdir(parents=True, exist_ok=True)
     return Services(
         settings=settings,
+        quotas=Quotas.of(settings),
         database=database,
         login=Login(settings, database),
         storage=Storage(settings.resolved_storage_url),
@@ -88,6 +94,7 @@ def _services(settings: Settings, ending: Callable[[], bool]) -> Services:
         scratch=scratch,
         waiting=threading.BoundedSemaphore(max(1, settings.api_threads - THREADS_TO_SPARE)),
         ending=ending,
+        redact=redaction.of(settings),
     )
 
 
@@ -96,9 +103,12 @@ def serve() -> Reception:
     launcher.end_with_parent()
     settings = Settings()
     threadpool_limits(settings.blas_threads, user_api="blas")
-    logs.configure("api", settings.log_level, settings.log_format)
-    logging.captureWarnings(capture=True)
+    logs.configure("api", settings)
     ending = Ending()
-    app = create_app(settings, ending)
+    try:
+        app = create_app(settings, ending)
+    except Exception as error:
+        log.critical("the API cannot be put together", exc_info=error)
+        raise SystemExit(1) from None  # the server would print the error as it is
     parts: Services = app.extensions[EXTENSION]
     return Reception(app, settings, parts.login, parts.scratch, ending)

@@ -4,34 +4,86 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Literal
+from types import TracebackType
+from typing import TextIO
 
+import orjson
 from pythonjsonlogger.orjson import OrjsonFormatter
+
+from app import redaction
+from app.config import Settings
+from app.redaction import Redaction
+
+log = logging.getLogger(__name__)
 
 _context: ContextVar[dict[str, str | None]] = ContextVar("log_context", default={})  # noqa: B039 - replaced, never mutated
 
 
-def configure(role: str, level: str, style: Literal["json", "console"]) -> None:
-    """Send the process's logs to standard error.
+def configure(role: str, settings: Settings) -> None:
+    """Send all that the process says to standard error, without secrets.
+
+    Warnings and exceptions that nobody caught are logged like anything else.
 
     Parameters
     ----------
     role : str
         What the process is, ``api`` or ``worker``; a field of every line.
-    level : str
-    style : "json" or "console"
+    settings : Settings
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(redaction.of(settings), is_json=settings.log_format == "json")
     handler.addFilter(_add_context)
-    handler.setFormatter(_json(role) if style == "json" else _console())
+    handler.setFormatter(_json(role) if settings.log_format == "json" else _console())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(settings.log_level)
     for chatty in ("botocore", "s3fs", "fsspec", "alembic.runtime.plugins"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for server in ("_granian", "granian.access"):
+        logging.getLogger(server).handlers.clear()
+        logging.getLogger(server).propagate = True
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda end: _uncaught(end.exc_type, end.exc_value, end.exc_traceback)
+    sys.unraisablehook = lambda end: _uncaught(end.exc_type, end.exc_value, end.exc_traceback)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes each line without its secrets, wherever in it they stand.
+
+    Parameters
+    ----------
+    redact : Redaction
+    is_json : bool
+        Whether lines are JSON, which stays JSON: only its texts are changed.
+    """
+
+    def __init__(self, redact: Redaction, *, is_json: bool) -> None:
+        super().__init__(sys.stderr)
+        self._redact, self._is_json = redact, is_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        if self._is_json:
+            return orjson.dumps(self._redact.within(orjson.loads(line))).decode()
+        return self._redact(line)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Say which line was lost; the library would print its arguments as they are."""
+        with suppress(OSError, ValueError):
+            self.stream.write(f"a line of {record.name} at {record.lineno} could not be logged\n")
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), trace)
+    elif not issubclass(kind, SystemExit):
+        log.critical("nobody caught this", exc_info=(kind, error or kind(), trace))
 
 
 def _json(role: str) -> logging.Formatter:

@@ -78,6 +78,8 @@ def sweep(
     kinds = [retention.ended_jobs(before, with_models=models) for before in jobs]
     kinds += [
         retention.expired_keys(settings.idempotency_hours),
+        retention.old_usage(),
+        retention.full_rates(),
         retention.orphaned_artifacts(hour_ago),
     ]
     for kind in kinds:

@@ -1,6 +1,6 @@
-"""Footprint: how much memory a training takes at its peak, told before it begins.
+"""Footprint: how much memory a training takes at its peak, and how much arithmetic, told before.
 
-What a step takes is asked of the layers themselves: they are bound as for a
+What a step takes in memory is asked of the layers themselves: they are bound as for a
 training, to a workspace that counts and hands out no memory. The rest is the
 sum of what is held at once, moment by moment: the table, the rows as the
 network sees them, the vectors as long as the parameters, and what is worked
@@ -154,6 +154,38 @@ def check_memory(
         raise SpecError(place, f"{needed}; the limit is {limit_bytes:,}; {ADVICE[place]}")
 
 
+def multiply_adds(
+    settings: ResolvedSpec,
+    columns: Sequence[ColumnProfile],
+    rows: int,
+    validation_rows: int = 0,
+) -> int:
+    """Count the multiply-adds of all layers in a training that no rule ends early.
+
+    Of each row that is trained on, forward and back; of each that is measured on, forward; once an
+    epoch, and for every network of a cross-validation. What the optimizer does by itself, such as
+    the line search of L-BFGS, is not counted.
+
+    Parameters are those of `footprint`.
+    """
+    training = _Training(settings, columns, rows, validation_rows)
+    return training.multiply_adds * settings.training.epochs
+
+
+def check_multiply_adds(count: int, limit: int) -> None:
+    """Refuse a training that would take more arithmetic than ``limit``.
+
+    Raises
+    ------
+    SpecError
+        The path is that of the epochs.
+    """
+    if count > limit:
+        advice = "use fewer epochs, a smaller network or fewer rows"
+        reason = f"{count:,} multiply-adds in all; the limit is {limit:,}; {advice}"
+        raise SpecError("/training/epochs", reason)
+
+
 @dataclass(frozen=True)
 class _Training:
     """A training, moment by moment."""
@@ -178,6 +210,16 @@ class _Training:
         yield training + self._of_all(self._step())
         yield training + self._of_all(Parts({"/dataset": self._measuring_bytes}))
         yield training + self._model()
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of an epoch; of each row, all folds but one are trained on, and then all together."""
+        forward, there_and_back = (
+            self._architecture.multiply_adds(learns=learns) for learns in (False, True)
+        )
+        if self._folds:
+            return self.rows * (self._folds * there_and_back + forward)
+        return self._training_rows * there_and_back + self._measured_rows * forward
 
     def _of_all(self, parts: Parts) -> Parts:
         """Return what is there for one network, for all: that of the folds is asked for by them."""

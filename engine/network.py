@@ -99,6 +99,19 @@ class Architecture:
         """Count what is remembered without a gradient."""
         return _Cutter(_walk(self.layers()), "statistic_shapes").size
 
+    def multiply_adds(self, *, learns: bool) -> int:
+        """Count what an example takes on its way through the network, and back if it learns.
+
+        Going back costs a layer as much again for the gradient of its weights, and for that of
+        its inputs, where a layer below has weights to learn.
+        """
+        total, below = 0, False
+        for _, layer in _walk(self.layers()):
+            has_weights = bool(layer.parameter_shapes)
+            total += layer.multiply_adds * (1 + learns * (has_weights + below))
+            below = below or has_weights
+        return total
+
     def build(
         self, dtype: DTypeLike, numbers: Tensor | None = None, gradient: Tensor | None = None
     ) -> Network:

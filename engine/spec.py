@@ -21,7 +21,7 @@ from pydantic import (
 
 MAX_UNITS = 2**53
 MAX_LAYERS = 200
-MAX_COLUMNS = 100_000
+MAX_COLUMNS = 16_384
 MAX_NAME_LENGTH = 200
 PARAMETER_BUDGET = 50_000_000
 """Weights and biases that one network may have, unless the caller sets another budget."""

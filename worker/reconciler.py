@@ -15,11 +15,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from sqlalchemy.orm import Session
+
 from app.config import Settings
 from app.dispatch import ALIVE
 from app.store import jobs
 from app.store.database import Database
 from app.store.lifecycle import JobStatus
+from app.store.quotas import Quotas
 from worker.lease import host_name, retries
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,7 @@ class Reconciler(threading.Thread):
         self._patience = 0.0 if embedded else self._ring_again_seconds()
         self._over = threading.Event()
         self._host, self._retries = host_name(), retries(settings)
+        self._quotas = Quotas.of(settings)
         self._looked_at = time.monotonic()
         self._reap_from = self._looked_at
 
@@ -182,14 +186,17 @@ class Reconciler(threading.Thread):
         """
         patience, self._patience = self._patience, self._ring_again_seconds()
         with database.reading() as session:
-            if not jobs.due(session, limit=1, ring_again_seconds=patience):
+            if not self._due(session, 1, patience):
                 return
         patience = RING_AGAIN_BUSY_SECONDS if self._ask(self._backlog) else patience
         with database.writing() as session:
-            due = jobs.due(session, limit=AT_ONCE, ring_again_seconds=patience)
+            due = self._due(session, AT_ONCE, patience)
             jobs.mark_rung(session, due)
         for job_id in due:
             self._ask(self._ring, job_id)
+
+    def _due(self, session: Session, limit: int, patience: float) -> Sequence[str]:
+        return jobs.due(session, limit=limit, ring_again_seconds=patience, quotas=self._quotas)
 
     def _ask(self, broker: Callable[..., Answer], *arguments: str) -> Answer:
         """Ask the broker; however long it takes, that is no time without the database."""

@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from app import logs
+from app import logs, redaction
 from app.config import Settings
 from app.store import blobs, checkpoints, datasets, jobs, trained_models
 from app.store.blobs import Storage
 from app.store.database import UNAVAILABLE, Database
 from app.store.errors import CorruptArtifactError, CorruptFileError, LostClaimError
 from app.store.jobs import MEMORY_ADVICE, Claim, Signal
+from app.store.quotas import Quotas
 from engine.checkpoint import dump_model
 from engine.data.formats import read_table
 from engine.data.table import InputColumn, Table
@@ -75,20 +76,30 @@ class Runner:
     stopping: Callable[[], bool]
 
     def run(self) -> None:
-        """Run the job whose turn it is, if there is one: a message too many does nothing."""
+        """Run the job whose turn it is, if there is one: a message too many does nothing.
+
+        Where a job may have to wait for others of its owner, its message may have come while it
+        had to. So whoever has ended a job takes another.
+        """
         if self.stopping():
             log.info("asked to end; another worker will take the job")
             return
         try:
-            claim = self._claim()
-            if claim is not None:
+            while (claim := self._claim()) is not None:
                 self._run(claim)
+                if not self.quotas.hold_jobs_back or self.stopping():
+                    break
         except UNAVAILABLE:
             log.exception("the database does not answer; a worker will find the job later")
 
+    @cached_property
+    def quotas(self) -> Quotas:
+        """How much each owner may have."""
+        return Quotas.of(self.settings)
+
     def _claim(self) -> Claim | None:
         with self.database.writing() as session:
-            job_id = jobs.next_due(session)
+            job_id = jobs.next_due(session, self.quotas)
             if job_id is None:
                 return None
             return jobs.claim(session, job_id, worker_name(), self.settings.lease_seconds)
@@ -115,6 +126,7 @@ class Attempt:
 
     def __init__(self, runner: Runner, claim: Claim, lease: Lease) -> None:
         self._settings, self._database = runner.settings, runner.database
+        self._quotas = runner.quotas
         self._storage, self._stopping = runner.storage, runner.stopping
         self._claim, self._lease = claim, lease
         self._points: list[dict[str, Any]] = []
@@ -175,6 +187,7 @@ class Attempt:
 
     def _fail(self, code: str, detail: str) -> None:
         """End the job, with the curve up to there."""
+        detail = redaction.of(self._settings)(detail)
         log.warning("failed: %s", detail, extra={"code": code})
 
         def write(session: Session) -> None:
@@ -273,6 +286,7 @@ class Attempt:
                 session,
                 self._claim,
                 self._settings.lease_seconds,
+                quotas=self._quotas,
                 epoch=progress.epoch,
                 fraction=progress.fraction,
                 eta_seconds=progress.eta_seconds,

@@ -19,11 +19,12 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from app.api import once, schemas
 from app.api.bodies import once_each
 from app.api.conditional import answer, answer_json, answer_tagged
-from app.api.errors import invalid
+from app.api.errors import BodyError, invalid
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
-from app.store import datasets, uploads
+from app.store import datasets, quotas, uploads
 from app.store.blobs import sealed
+from app.store.errors import QuotaError
 from app.store.tables import Dataset, new_id
 from engine.data import formats
 from engine.data.formats import Compression, Format
@@ -51,7 +52,7 @@ _UPLOAD_BODY = {
                 "required": ["file"],
                 "properties": {
                     "file": {"type": "string", "format": "binary"},
-                    "name": {"type": "string"},
+                    "name": {"type": "string", "minLength": 1, "maxLength": 200},
                     "format": {"type": "string", "enum": list(get_args(Format))},
                 },
             }
@@ -136,7 +137,7 @@ def _format_of(filename: str) -> Format:
     if suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         reason = f"cannot tell the format of {filename[:100]!r}; end its name in {known}"
-        raise BadRequest(f"{reason} or send `format`")
+        raise BodyError("/format", f"{reason} or send `format`")
     return SUFFIXES[suffix]
 
 
@@ -156,6 +157,8 @@ def _keep(received: Received, folder: Path) -> Response:
 
     Equal uploads do not share a file: one could be deleted while the other is on its way.
     """
+    with reading() as session:  # before the work is done for nothing
+        quotas.check_dataset(session, owner(), services().quotas, more_bytes=1)
     limit = services().settings.unpacked_limit_bytes
     source = _unpacked(received.path, folder, limit)
     arrow = folder / "table.arrow"
@@ -163,22 +166,28 @@ def _keep(received: Received, folder: Path) -> Response:
     location = sealed(new_id("table"), arrow)
     services().storage.put(arrow, location)
     columns = [dataclasses.asdict(column) for column in profile(table)]
-    with writing() as session:
-        dataset = datasets.add(
-            session,
-            owner=owner(),
-            name=received.name,
-            format=received.format,
-            rows=table.rows,
-            bytes=received.bytes,
-            sha256=received.sha256,
-            columns=columns,
-            location=location,
-        )
-        where = url_for("datasets.show", dataset_id=dataset.id)
-        response = answer(resource(dataset), 201, where)
-        if (key := once.sent_key()) is not None:
-            once.keep(session, key, response)
+    try:
+        with writing() as session:
+            dataset = datasets.add(
+                session,
+                owner=owner(),
+                name=received.name,
+                format=received.format,
+                rows=table.rows,
+                bytes=received.bytes,
+                sha256=received.sha256,
+                columns=columns,
+                location=location,
+                stored_bytes=arrow.stat().st_size,
+                quotas=services().quotas,
+            )
+            where = url_for("datasets.show", dataset_id=dataset.id)
+            response = answer(resource(dataset), 201, where)
+            if (key := once.sent_key()) is not None:
+                once.keep(session, key, response)
+    except QuotaError:
+        services().storage.delete(location)
+        raise
     return response
 
 
@@ -201,6 +210,7 @@ def resource(dataset: Dataset) -> schemas.Dataset:
         rows=dataset.rows,
         bytes=dataset.bytes,
         sha256=dataset.sha256,
+        stored_bytes=dataset.stored_bytes,
         created_at=dataset.created_at,
         columns=[schemas.ColumnProfile.model_validate(column) for column in dataset.columns],
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.api.once import KEY
+
 PROBLEM = {
     "description": "An error, as RFC 9457.",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -13,7 +15,7 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "The same key with the same request is answered as before, not done again.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": f"^{KEY.pattern}$"},
 }
 
 
@@ -21,8 +23,9 @@ def complete(document: dict[str, Any]) -> None:
     """Add to every call how it fails, its key, and for a POST the key that makes it safe to repeat.
 
     The library knows neither another media type for errors nor headers that
-    no view reads.
+    no view reads, nor what a string holds, and it writes bounds of integers as floats.
     """
+    _make_whole(document)
     document["security"] = [{"key": []}]
     document["components"]["parameters"] = {"IdempotencyKey": IDEMPOTENCY_KEY}
     for path, operations in document["paths"].items():
@@ -31,6 +34,28 @@ def complete(document: dict[str, Any]) -> None:
             operation["responses"]["default"] = PROBLEM
             if not path.startswith("/v1"):
                 operation["security"] = []
+            for answer in operation["responses"].values():
+                _describe_events(answer.get("content", {}).get("text/event-stream"))
             if method == "post":
                 reference = {"$ref": "#/components/parameters/IdempotencyKey"}
                 operation.setdefault("parameters", []).append(reference)
+
+
+def _describe_events(stream: dict[str, Any] | None) -> None:
+    """Say that the data of an event comes as a string, and keep what is in it."""
+    for event in stream["schema"]["oneOf"] if stream else ():
+        properties = event["properties"]
+        properties["data"] = {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": properties["data"],
+        }
+
+
+def _make_whole(part: Any) -> None:
+    """Write the bounds of integers without a point: readers take 2^63 as a float for more."""
+    for inner in part.values() if isinstance(part, dict) else part:
+        if isinstance(inner, (dict, list)):
+            _make_whole(inner)
+    if isinstance(part, dict) and part.get("type") == "integer":
+        part |= {name: int(bound) for name, bound in part.items() if isinstance(bound, float)}

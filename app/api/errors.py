@@ -21,6 +21,7 @@ from werkzeug.exceptions import (
     RequestedRangeNotSatisfiable,
 )
 
+from app.api.services import services
 from app.store.database import UNAVAILABLE
 from app.store.errors import (
     ConflictError,
@@ -30,6 +31,8 @@ from app.store.errors import (
     InFlightError,
     KeyReusedError,
     NotFoundError,
+    QuotaError,
+    QuotaSpentError,
     StoreError,
 )
 from engine.data.table import json_type
@@ -58,6 +61,18 @@ class BodyError(Exception):
         self.path, self.reason = path, reason
 
 
+PASSED_ON = frozenset(
+    {
+        "allow",
+        "content-range",
+        "ratelimit",
+        "ratelimit-policy",
+        "retry-after",
+        "www-authenticate",
+    }
+)
+"""Headers of werkzeug's errors that say something to a caller."""
+
 STATUS: dict[type[Exception], int] = {
     NotFoundError: 404,
     IllegalMoveError: 409,
@@ -65,6 +80,8 @@ STATUS: dict[type[Exception], int] = {
     InFlightError: 409,
     ConflictError: 409,
     CursorError: 400,
+    QuotaError: 403,
+    QuotaSpentError: 429,
     SpecError: 422,
     DataError: 422,
     BodyError: 422,
@@ -100,7 +117,9 @@ def problem(
     if errors is not None:
         body["errors"] = errors
     return Response(
-        orjson.dumps(body), status, content_type="application/problem+json; charset=utf-8"
+        orjson.dumps(services().redact.within(body)),
+        status,
+        content_type="application/problem+json; charset=utf-8",
     )
 
 
@@ -249,7 +268,7 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     answer = problem(status, f"{error.name}.", _advice(error) or error.name)
     for name, value in error.get_headers():
-        if name.lower() in ("allow", "retry-after", "www-authenticate", "content-range"):
+        if name.lower() in PASSED_ON:
             answer.headers[name] = value
     return answer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from flask import Flask, Response, g, request
 from uuid_utils import uuid7
@@ -15,7 +15,7 @@ from werkzeug.routing import BaseConverter
 from app import logs
 from app.api import bodies, schemas
 from app.api.bodies import ApiRequest, StrictJson
-from app.api.login import Login
+from app.api.login import Login, rate_headers
 from app.config import Settings
 from app.store.keys import Scope
 
@@ -53,6 +53,8 @@ HEADERS = {
 
 _HOST = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:[0-9]{1,5})?", re.IGNORECASE)
 
+_STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -78,11 +80,13 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
         logs.bind(request_id=g.request_id)
         _check_address(settings.host_names)
         if request.endpoint not in PUBLIC:
-            caller = login.caller(request.headers.get("Authorization", ""))
-            g.owner = caller.owner
+            caller = login.admit(request.environ)
+            g.owner, g.standing = caller.owner, caller.standing
             _check(caller.scopes)
-            bodies.once_each(request.args, "the query")
-            bodies.check(settings)
+            if request.routing_exception is None:  # else the body was not received
+                _check_query(request.query_string)
+                bodies.once_each(request.args, "the query")
+                bodies.check(settings)
 
     @app.after_request
     def leave(response: Response) -> Response:
@@ -91,6 +95,8 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
             response.headers.setdefault(name, value)
         if request.endpoint not in PUBLIC:
             response.headers.setdefault("Cache-Control", "no-store")
+        if (standing := g.get("standing")) is not None:
+            response.headers.update(rate_headers(standing))
         facts = {
             "method": request.method,
             "path": quote(request.path)[:ADDRESS_LIMIT_BYTES],
@@ -120,10 +126,18 @@ def _check_address(known: frozenset[str]) -> None:
     path = request.environ.get("PATH_INFO", "")
     if path.startswith("//"):  # Werkzeug would take it for one slash
         raise NotFound
-    if not request.query_string.isascii():
-        raise BadRequest("the query holds bytes that are to be written as %XX")
     if len(path) + len(request.query_string) > ADDRESS_LIMIT_BYTES:
         raise RequestURITooLarge(f"the address is longer than the {ADDRESS_LIMIT_BYTES:,} allowed")
+
+
+def _check_query(query: bytes) -> None:
+    """Refuse what Werkzeug would replace, or leave as it is."""
+    if _STRAY_PERCENT.search(query):
+        raise BadRequest("the query has a % that no two hexadecimal digits follow; write it as %25")
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest("the query holds what is not UTF-8 text") from error
 
 
 def needed(endpoint: str | None, method: str) -> Scope:

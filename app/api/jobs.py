@@ -19,7 +19,7 @@ from app.store import datasets, jobs
 from app.store.lifecycle import TERMINAL
 from app.store.tables import CurvePoint, Dataset, Job
 from engine.data.profiling import ColumnProfile
-from engine.footprint import check_memory
+from engine.footprint import check_memory, check_multiply_adds, multiply_adds
 from engine.resolution import resolve
 from engine.spec import TrainingSpec, ValidationDataset
 from engine.training import StopReason
@@ -64,6 +64,10 @@ def _submit(session: Session, body: schemas.JobRequest) -> Job:
         services().settings.job_memory_bytes,
         validation.rows if validation is not None else 0,
     )
+    count = multiply_adds(
+        spec, _profile(dataset), dataset.rows, validation.rows if validation is not None else 0
+    )
+    check_multiply_adds(count, services().settings.job_multiply_adds)
     return jobs.submit(
         session,
         owner=owner(),
@@ -77,6 +81,8 @@ def _submit(session: Session, body: schemas.JobRequest) -> Job:
         checkpoint_seconds=body.checkpoint.seconds,
         checkpoint_epochs=body.checkpoint.epochs,
         traceparent=_traceparent(),
+        multiply_adds=count,
+        quotas=services().quotas,
     )
 
 
@@ -118,6 +124,9 @@ def resource(job: Job) -> schemas.Job:
         stop_reason=cast(StopReason | None, job.stop_reason),
         error=error,
         spec=job.spec,
+        multiply_adds=job.multiply_adds,
+        dataset_sha256=job.dataset_sha256,
+        validation_dataset_sha256=job.validation_dataset_sha256,
         metadata=job.job_metadata,
         created_at=job.created_at,
         started_at=job.started_at,

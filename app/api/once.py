@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -12,6 +13,9 @@ from werkzeug.exceptions import BadRequest
 
 from app.api.services import owner, services, writing
 from app.store import idempotency
+
+KEY = re.compile(r"[ -+\--~]{1,255}")
+"""A comma is what two headers of one name are joined by."""
 
 REPLAYED_HEADERS = ("Content-Type", "Location", "ETag")
 
@@ -94,8 +98,9 @@ def abandon() -> None:
 def sent_key() -> str | None:
     """Return the request's key, or None."""
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
-        raise BadRequest("Idempotency-Key: expected 1 to 255 printable ASCII characters")
+    if key is not None and KEY.fullmatch(key) is None:
+        wanted = "1 to 255 printable ASCII characters without a comma"
+        raise BadRequest(f"Idempotency-Key: expected {wanted}, once")
     return key
 
 

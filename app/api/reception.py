@@ -18,7 +18,7 @@ from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 
 from flask import Flask
-from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout, Unauthorized
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout
 
 from app.api import bodies
 from app.api.bodies import REFUSAL
@@ -101,7 +101,7 @@ class Reception:
         limit = bodies.limit(endpoint, self._settings)
         if environ.get("CONTENT_LENGTH", "").isdecimal():
             bodies.check_size(int(environ["CONTENT_LENGTH"]), limit)
-        size, is_known = 0, False
+        size, is_admitted = 0, False
         try:
             async with asyncio.timeout(self._settings.body_seconds):
                 while True:
@@ -111,10 +111,10 @@ class Reception:
                         raise ClientDisconnected(f"the body broke off after {size:,} bytes")
                     size += len(message.get("body", b""))
                     bodies.check_size(size, limit)
-                    if size > FREE_BYTES and not is_known:
-                        if not await self._in_thread(self._knows, environ):
+                    if size > FREE_BYTES and not is_admitted:
+                        if not await self._in_thread(self._admits, environ):
                             return
-                        is_known = True
+                        is_admitted = True
                     spool.write(message.get("body", b""))
                     if not message.get("more_body"):
                         break
@@ -134,11 +134,11 @@ class Reception:
             return None
         return str(endpoint)
 
-    def _knows(self, environ: Environ) -> bool:
-        """Whether the caller shows a key; if not, or if nobody can tell now, the gate says so."""
+    def _admits(self, environ: Environ) -> bool:
+        """Whether the caller may send more; if not, or if nobody can tell now, the gate says so."""
         try:
-            self._login.caller(environ.get("HTTP_AUTHORIZATION", ""))
-        except (Unauthorized, *UNAVAILABLE):
+            self._login.admit(environ)
+        except (HTTPException, *UNAVAILABLE):
             return False
         return True
 

@@ -206,6 +206,8 @@ class Dataset(Answered):
     """Of the uploaded file."""
     sha256: str
     """Of the uploaded file."""
+    stored_bytes: int
+    """That it takes in the storage."""
     created_at: datetime
     columns: list[ColumnProfile]
 
@@ -329,6 +331,12 @@ class Job(Answered):
     error: JobError | None
     spec: dict[str, Any]
     """The whole spec as resolved; sent again it trains the same network."""
+    multiply_adds: int | None
+    """How much arithmetic all of its epochs are, forward and back."""
+    dataset_sha256: str | None
+    """Of the dataset's file as uploaded: what the job was accepted with, also once that is gone."""
+    validation_dataset_sha256: str | None
+    """The same of the dataset that it validates on, if the spec names one."""
     metadata: dict[str, Any] | None
     created_at: datetime
     started_at: datetime | None
@@ -398,7 +406,7 @@ JOB_EVENTS = {
     "content": {
         "text/event-stream": {
             "schema": {
-                "description": "One event of the stream; its data is JSON.",
+                "description": "One event of the stream; its data is JSON in a string.",
                 "oneOf": [
                     _event("status", "Job"),
                     _event("progress", "JobProgress"),
@@ -609,6 +617,27 @@ class Features(Answered):
     inputs: list[str] | None
     """What each input is; None for an image."""
     weights: list[Any]
+
+
+class Share(Answered):
+    """How much of something there is, and how much there may be."""
+
+    used: int | float
+    limit: int | float | None
+    """Null where there is none."""
+
+
+class Usage(Answered):
+    """What the caller has and may have."""
+
+    datasets: Share
+    dataset_bytes: Share
+    """That their files take."""
+    queued_jobs: Share
+    """Also those that are paused."""
+    running_jobs: Share
+    training_seconds: Share
+    """Of all jobs together, within the last 24 hours."""
 
 
 class WeightsQuery(Taken):

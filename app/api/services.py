@@ -16,8 +16,10 @@ from app.api.login import Login
 from app.config import Settings
 from app.dispatch import Doorbell
 from app.predictor import Predictor
+from app.redaction import Redaction
 from app.store.blobs import Storage
 from app.store.database import Database
+from app.store.quotas import Quotas
 
 EXTENSION = "chainrule"
 
@@ -29,6 +31,8 @@ class Services:
     Parameters
     ----------
     settings : Settings
+    quotas : Quotas
+        How much each owner may have.
     database : Database
     login : Login
     storage : Storage
@@ -40,9 +44,12 @@ class Services:
         A place for each request that may be held open; a held request keeps a thread.
     ending : callable
         Returns whether the process is asked to end; then no request is held any longer.
+    redact : Redaction
+        Masks what is secret in answers to what went wrong.
     """
 
     settings: Settings
+    quotas: Quotas
     database: Database
     login: Login
     storage: Storage
@@ -51,6 +58,7 @@ class Services:
     scratch: Path
     waiting: threading.BoundedSemaphore
     ending: Callable[[], bool]
+    redact: Redaction
 
 
 def services() -> Services:

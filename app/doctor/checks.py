@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app import redaction
 from app.config import Settings
-from app.doctor.secrets import without_secrets
 
 CHECK_SECONDS = 5.0
 
@@ -93,7 +93,7 @@ class _Examination:
             for finding in self._check.look(self._settings):
                 self._found.append(finding)
         except Exception as error:  # noqa: BLE001 - each client library has its own family of errors
-            self._found.append(self._wrong(without_secrets(_words(error), self._settings)))
+            self._found.append(self._wrong(redaction.of(self._settings)(_words(error))))
 
     def result(self, deadline: float, seconds: float) -> list[Finding]:
         self._thread.join(max(0.0, deadline - time.monotonic()))

@@ -14,10 +14,9 @@ import numpy as np
 from rich.filesize import decimal
 from threadpoolctl import threadpool_info
 
-from app import launcher
+from app import launcher, redaction
 from app.config import VERSION, Settings, blas_variables, unknown_variables
 from app.doctor.checks import Finding, State, ok
-from app.doctor.secrets import shown
 
 ASK_SECONDS = 2.0
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -26,13 +25,23 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 def settings_set(settings: Settings) -> Iterator[Finding]:
     """Show what is set, and name what looks like a setting and is none."""
-    fact = ", ".join(shown(settings)) or "all as by default"
+    fact = ", ".join(_shown(settings)) or "all as by default"
     unknown = unknown_variables()
     if unknown:
         advice = f"there is no such setting as {', '.join(unknown)}; see docs/configuration.md"
         yield Finding("settings", State.WARNING, fact, advice)
     else:
         yield ok("settings", fact)
+
+
+def _shown(settings: Settings) -> Iterator[str]:
+    """Yield the settings that were set, as ``NAME=value``, with secrets left out."""
+    redact = redaction.of(settings)
+    for name in sorted(settings.model_fields_set):
+        value = redact(str(getattr(settings, name)))
+        if name == "api_keys":
+            value = f"({len(settings.api_keys)} owners)"
+        yield f"CHAINRULE_{name.upper()}={value}"
 
 
 def python(settings: Settings) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     make_url,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
@@ -205,6 +206,8 @@ def _postgresql(url: URL, statement_seconds: float | None) -> Engine:
     def _connect(_dialect: Any, _record: Any, _: Any, options: dict[str, Any]) -> Impatient:
         connection = Impatient.connect(**options)
         connection.statement_seconds = statement_seconds
+        connection.execute(f"SET idle_in_transaction_session_timeout = {1000 * IDLE_SECONDS:.0f}")
+        connection.commit()
         return connection
 
     @event.listens_for(engine, "handle_error")
@@ -219,6 +222,11 @@ def _postgresql(url: URL, statement_seconds: float | None) -> Engine:
 ANSWER_SECONDS = 3
 """How long PostgreSQL is waited for before a transaction: for a connection, one of the pool, or
 the answer whether it is there."""
+
+
+IDLE_SECONDS = 30.0
+"""How long PostgreSQL waits for the next statement of a transaction, and then takes it back: one
+who is frozen, or cut off, would keep others from its rows for as long."""
 
 
 class SilentError(psycopg.OperationalError):
@@ -240,6 +248,8 @@ class Impatient(psycopg.Connection[Any]):
         begun = time.monotonic()
         try:
             return super().wait(gen, interval, limit if timeout is None else timeout)
+        except psycopg.errors.IdleInTransactionSessionTimeout as error:
+            raise psycopg.OperationalError(str(error)) from error  # to be tried again
         except psycopg.OperationalError as error:
             if limit is None or time.monotonic() - begun < limit:
                 raise
@@ -267,3 +277,14 @@ def _sqlite_clock(_element: DatabaseClock, _compiler: SQLCompiler, **_: Any) -> 
 @compiles(DatabaseClock, "postgresql")
 def _postgresql_clock(_element: DatabaseClock, _compiler: SQLCompiler, **_: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+_INSERT: dict[str, type[sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.Insert,
+    "postgresql": postgresql.Insert,
+}
+
+
+def insert_into(dialect: str, table: Any) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that can say what to do where the row is there already."""
+    return _INSERT[dialect](table)

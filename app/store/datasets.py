@@ -12,6 +12,7 @@ from app.store import tenants
 from app.store.errors import ConflictError
 from app.store.lifecycle import LIVE
 from app.store.pages import Page, cut
+from app.store.quotas import UNLIMITED, Quotas, admit_dataset
 from app.store.tables import Dataset, Job, new_id
 
 
@@ -26,8 +27,17 @@ def add(
     sha256: str,
     columns: list[dict[str, Any]],
     location: str,
+    stored_bytes: int,
+    quotas: Quotas = UNLIMITED,
 ) -> Dataset:
-    """Add a dataset whose file is in the storage under ``location``."""
+    """Add a dataset whose file is in the storage under ``location``.
+
+    Raises
+    ------
+    QuotaError
+        The owner may not keep one more, or not one so large.
+    """
+    admit_dataset(session, owner, quotas, stored_bytes)
     dataset = Dataset(
         id=new_id("ds"),
         owner=owner,
@@ -38,6 +48,7 @@ def add(
         sha256=sha256,
         columns=columns,
         location=location,
+        stored_bytes=stored_bytes,
     )
     session.add(dataset)
     session.flush()
@@ -60,9 +71,9 @@ def page(session: Session, owner: str, *, limit: int, cursor: str | None) -> Pag
     return cut(session, tenants.belonging_to(owner, Dataset), Dataset.id, limit, cursor)
 
 
-def hold(session: Session, owner: str, dataset_id: str) -> None:
-    """Keep a dataset from being removed until the transaction ends; raises like `get`."""
-    tenants.get(session, owner, Dataset, dataset_id, hold=True)
+def hold(session: Session, owner: str, dataset_id: str) -> Dataset:
+    """Return a dataset that is not removed until the transaction ends; raises like `get`."""
+    return tenants.get(session, owner, Dataset, dataset_id, hold=True)
 
 
 def remove(session: Session, owner: str, dataset_id: str) -> str:

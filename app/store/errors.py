@@ -9,6 +9,8 @@
     ├── LostClaimError(id, attempt)         a worker no longer has the job it writes about
     ├── CorruptArtifactError(id)            stored bytes are not those that were written
     ├── CorruptFileError(name)              the same of a file in the storage
+    ├── QuotaError(what, used, limit, advice)   the owner has all that they may have
+    │   └── QuotaSpentError                 and has it back by waiting
     └── ConflictError(kind, reason)         something else is in the way
         ├── KeyReusedError(key)             an idempotency key came with another request
         └── InFlightError(key)              the first request with this key is not answered yet
@@ -67,6 +69,18 @@ class CorruptFileError(StoreError):
     def __init__(self, name: str) -> None:
         super().__init__(f"the bytes of {name} do not match their sha256")
         self.name = name
+
+
+class QuotaError(StoreError):
+    """The quota is used up."""
+
+    def __init__(self, what: str, used: float, limit: float, advice: str) -> None:
+        super().__init__(f"{used:,.15g} {what}; the limit is {limit:,.15g}; {advice}")
+        self.what, self.used, self.limit = what, used, limit
+
+
+class QuotaSpentError(QuotaError):
+    """The quota is used up for now."""
 
 
 class ConflictError(StoreError):

@@ -5,20 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, delete, or_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.store.database import database_clock
+from app.store.database import database_clock, insert_into
 from app.store.errors import InFlightError, KeyReusedError
 from app.store.tables import IdempotencyKey
 
 ABANDONED_SECONDS = 60
 """A request that is in flight for so long was cut off; its key can be taken again."""
-
-_INSERT: dict[str, type[sqlite.Insert | postgresql.Insert]] = {
-    "sqlite": sqlite.Insert,
-    "postgresql": postgresql.Insert,
-}
 
 
 @dataclass(frozen=True)
@@ -64,9 +58,8 @@ def _take(session: Session, owner: str, key: str, fingerprint: str, hours: float
     fresh = {"fingerprint": fingerprint, "created_at": database_clock()}
     age = database_clock() - IdempotencyKey.created_at
     cut_off = and_(IdempotencyKey.status.is_(None), age > ABANDONED_SECONDS)
-    insert = _INSERT[session.get_bind().dialect.name]
     statement = (
-        insert(IdempotencyKey)
+        insert_into(session.get_bind().dialect.name, IdempotencyKey)
         .values(owner=owner, key=key, **fresh)
         .on_conflict_do_update(
             index_elements=["owner", "key"],

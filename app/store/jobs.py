@@ -21,6 +21,15 @@ from app.store.database import database_clock
 from app.store.errors import ConflictError, IllegalMoveError, LostClaimError
 from app.store.lifecycle import LIVE, TERMINAL, JobStatus, sources_of
 from app.store.pages import Page, cut
+from app.store.quotas import (
+    UNLIMITED,
+    Quotas,
+    admit_job,
+    charge,
+    held_back,
+    may_run_another,
+    training_seconds,
+)
 from app.store.tables import Checkpoint, CurvePoint, Job, new_id, now
 
 MEMORY_ADVICE = "use a smaller network or batch, or fewer rows, and submit it again"
@@ -120,6 +129,8 @@ def submit(
     checkpoint_seconds: float | None = None,
     checkpoint_epochs: int | None = None,
     traceparent: str | None = None,
+    multiply_adds: int | None = None,
+    quotas: Quotas = UNLIMITED,
 ) -> Job:
     """Queue a job.
 
@@ -127,18 +138,25 @@ def submit(
     ------
     NotFoundError
         The owner has no such dataset.
+    QuotaSpentError
+        The owner may not queue one more now.
     """
-    for used in filter(None, (dataset_id, validation_dataset_id)):
-        datasets.hold(session, owner, used)
+    admit_job(session, owner, quotas)
+    dataset, validation = datasets.hold(session, owner, dataset_id), None
+    if validation_dataset_id is not None:
+        validation = datasets.hold(session, owner, validation_dataset_id)
     job = Job(
         id=new_id("job"),
         owner=owner,
         dataset_id=dataset_id,
+        dataset_sha256=dataset.sha256,
         validation_dataset_id=validation_dataset_id,
+        validation_dataset_sha256=validation.sha256 if validation is not None else None,
         spec=spec,
         epochs=epochs,
         name=name,
         job_metadata=metadata,
+        multiply_adds=multiply_adds,
         traceparent=traceparent,
         priority=priority,
         checkpoint_seconds=checkpoint_seconds,
@@ -315,13 +333,22 @@ _FRESH = {"synchronize_session": False, "populate_existing": True}
 # What a worker does.
 
 
-def next_due(session: Session) -> str | None:
+def next_due(session: Session, quotas: Quotas = UNLIMITED) -> str | None:
     """Return the queued job whose turn it is, locked, if there is one.
 
     Those of the highest priority come first, among them those of the owner
     who was served the longest ago, so that nobody waits behind all of
-    another's; among them the one that waits the longest.
+    another's; among them the one that waits the longest. Those of an owner who
+    may not have another run now are passed over.
     """
+    while (found := _first_waiting(session, quotas)) is not None:
+        job_id, owner = found
+        if may_run_another(session, owner, quotas):
+            return job_id
+    return None
+
+
+def _first_waiting(session: Session, quotas: Quotas) -> tuple[str, str] | None:
     other = aliased(Job)
     last_served = select(func.max(other.claimed_at)).where(other.owner == Job.owner)
     turn = (
@@ -330,8 +357,10 @@ def next_due(session: Session) -> str | None:
         Job.queued_at,
         Job.id,
     )
-    waiting = select(Job.id).where(*_WAITING).order_by(*turn).limit(1)
-    return session.scalar(waiting.with_for_update(of=Job, skip_locked=True))
+    waiting = select(Job.id, Job.owner).where(*_WAITING, *held_back(session, quotas))
+    first = waiting.order_by(*turn).limit(1).with_for_update(of=Job, skip_locked=True)
+    found = session.execute(first).one_or_none()
+    return (found.id, found.owner) if found is not None else None
 
 
 _WAITING = (
@@ -373,13 +402,24 @@ def heartbeat(
     claim: Claim,
     lease_seconds: float,
     *,
+    quotas: Quotas = UNLIMITED,
     epoch: int | None = None,
     fraction: float | None = None,
     eta_seconds: float | None = None,
     samples_per_second: float | None = None,
     metrics: dict[str, float] | None = None,
 ) -> Signal:
-    """Renew the lease, write the progress that is given, and hear what is asked."""
+    """Renew the lease, write the progress that is given, and hear what is asked.
+
+    The time since the lease was last renewed counts as training. A job whose owner's time is used
+    up is put aside, and waits.
+    """
+    times = select(database_clock(), database_clock() + lease_seconds - Job.lease_expires)
+    held = session.execute(times.where(*_held(claim)).with_for_update()).one_or_none()
+    if held is None:
+        return Signal.LOST
+    now, since_renewal = held
+    charge(session, claim.owner, claim.worker, now, max(since_renewal, 0.0))
     progress = {
         "epoch": epoch,
         "fraction": fraction,
@@ -399,7 +439,9 @@ def heartbeat(
         return Signal.LOST
     if job.cancel_requested:
         return Signal.CANCEL
-    return Signal.PAUSE if job.pause_requested else Signal.GO
+    limit = quotas.training_seconds
+    is_spent = limit is not None and training_seconds(session, claim.owner) >= limit
+    return Signal.PAUSE if job.pause_requested or is_spent else Signal.GO
 
 
 def record_points(session: Session, claim: Claim, points: Sequence[dict[str, Any]]) -> None:
@@ -500,10 +542,12 @@ def _finish(session: Session, claim: Claim, target: JobStatus, **values: Any) ->
 # What keeps the queue moving.
 
 
-def due(session: Session, *, limit: int, ring_again_seconds: float) -> Sequence[str]:
+def due(
+    session: Session, *, limit: int, ring_again_seconds: float, quotas: Quotas = UNLIMITED
+) -> Sequence[str]:
     """Return queued jobs that nobody rang for, or not lately; those that wait longest first."""
     unheard = or_(Job.rung_at.is_(None), Job.rung_at < database_clock() - ring_again_seconds)
-    waiting = select(Job.id).where(*_WAITING, unheard)
+    waiting = select(Job.id).where(*_WAITING, *held_back(session, quotas), unheard)
     return session.scalars(waiting.order_by(Job.queued_at, Job.id).limit(limit)).all()
 
 

@@ -12,12 +12,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, delete, exists, func, literal, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.store import idempotency
+from app.store import idempotency, quotas, rates
 from app.store.lifecycle import TERMINAL
-from app.store.tables import Artifact, Checkpoint, CurvePoint, IdempotencyKey, Job, TrainedModel
+from app.store.tables import (
+    Artifact,
+    Checkpoint,
+    CurvePoint,
+    IdempotencyKey,
+    Job,
+    RateLimit,
+    TrainedModel,
+    TrainingUsage,
+)
 
 ROWS_AT_ONCE = 200
 BYTES_AT_ONCE = 64 * 2**20
@@ -88,22 +97,44 @@ def ended_jobs(before: datetime, *, with_models: bool) -> Kind:
 
 def expired_keys(hours: float) -> Kind:
     """Idempotency keys whose answers are no longer kept."""
-    key = tuple_(IdempotencyKey.owner, IdempotencyKey.key)
-    expired = idempotency.expired(hours)
+    size = func.coalesce(func.length(IdempotencyKey.body), 0)
+    key = (IdempotencyKey.owner, IdempotencyKey.key)
+    return _rows("idempotency keys", key, idempotency.expired(hours), size)
+
+
+def old_usage() -> Kind:
+    """Training that counts for no quota any more."""
+    key = (TrainingUsage.owner, TrainingUsage.hour, TrainingUsage.worker)
+    return _rows("old counts of training", key, quotas.is_old(), literal(0))
+
+
+def full_rates() -> Kind:
+    """Rates of which nothing is used."""
+    key = (RateLimit.policy, RateLimit.subject)
+    return _rows("counts of requests", key, rates.is_full(), literal(0))
+
+
+def _rows(
+    name: str,
+    columns: tuple[InstrumentedAttribute[Any], ...],
+    condition: ColumnElement[bool],
+    size: ColumnElement[int],
+) -> Kind:
+    """Rows that nothing belongs to, by the columns of their key."""
+    key, table = tuple_(*columns), columns[0].class_
 
     def find(session: Session) -> Sequence[Item]:
-        size = func.coalesce(func.length(IdempotencyKey.body), 0)
-        query = select(IdempotencyKey.owner, IdempotencyKey.key, size).where(expired)
-        return [((owner, name), size) for owner, name, size in session.execute(query)]
+        rows = session.execute(select(*columns, size).where(condition))
+        return [(tuple(found), size) for *found, size in rows]
 
     def remove(session: Session, keys: Sequence[Any]) -> Sequence[Any]:
-        mine = select(IdempotencyKey.owner, IdempotencyKey.key).where(key.in_(keys), expired)
+        mine = select(*columns).where(key.in_(keys), condition)
         rows = session.execute(mine.with_for_update(skip_locked=True))
-        taken = [(owner, name) for owner, name in rows]
-        session.execute(delete(IdempotencyKey).where(key.in_(taken)))
+        taken = [tuple(found) for found in rows]
+        session.execute(delete(table).where(key.in_(taken)))
         return taken
 
-    return Kind("idempotency keys", find, remove)
+    return Kind(name, find, remove)
 
 
 def orphaned_artifacts(before: datetime) -> Kind:

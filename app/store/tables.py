@@ -80,7 +80,7 @@ class Dataset(Base):
     """An uploaded table; its cells are a file in the storage."""
 
     __tablename__ = "datasets"
-    __table_args__ = (Index(None, "owner", "id"),)
+    __table_args__ = (Index(None, "owner", "id"), Index(None, "owner", "stored_bytes"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
@@ -93,6 +93,8 @@ class Dataset(Base):
     columns: Mapped[list[dict[str, Any]]]
     location: Mapped[str]
     """The name of its file in the storage."""
+    stored_bytes: Mapped[int]
+    """Of that file."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -103,6 +105,7 @@ class Job(Base):
     __table_args__ = (
         Index(None, "owner", "id"),
         Index(None, "owner", "claimed_at"),
+        Index(None, "owner", "status"),
         Index(None, "status", "queued_at"),
         Index(None, "dataset_id"),
         Index(None, "validation_dataset_id"),
@@ -113,14 +116,19 @@ class Job(Base):
     owner: Mapped[str]
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
     """A live job has one; a job that has ended may outlive it."""
+    dataset_sha256: Mapped[str | None]
+    """Of the dataset as the job was accepted with it, also once the dataset is gone."""
     validation_dataset_id: Mapped[str | None]
     """Of the dataset that is validated on, if the spec names one; it may be gone once the job has
     ended."""
+    validation_dataset_sha256: Mapped[str | None]
     name: Mapped[str | None]
     job_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     """Whatever the caller wants to keep with it (SQLAlchemy has the plain name)."""
     spec: Mapped[dict[str, Any]]
     """The resolved spec, with the dataset's id: sending it back trains the same network."""
+    multiply_adds: Mapped[int | None]
+    """That all of its epochs take; unknown of jobs from before this was counted."""
     traceparent: Mapped[str | None]
     priority: Mapped[int] = mapped_column(default=0)
     """Those with a higher one come first."""
@@ -284,3 +292,34 @@ class IdempotencyKey(Base):
     body: Mapped[bytes | None]
     created_at: Mapped[float]
     """By the database's clock."""
+
+
+class TrainingUsage(Base):
+    """How long a process trained for an owner within an hour; it outlives the jobs.
+
+    Each process has rows of its own, so that none waits for another to write.
+    """
+
+    __tablename__ = "training_usage"
+    __table_args__ = (Index(None, "hour"),)
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Hours since 1970, by the database's clock."""
+    worker: Mapped[str] = mapped_column(primary_key=True)
+    seconds: Mapped[float]
+
+
+class RateLimit(Base):
+    """How much of a rate a subject has used; what is full again is as good as absent.
+
+    On PostgreSQL the table is not logged: nothing is waited for, and a crash forgets it.
+    """
+
+    __tablename__ = "rate_limits"
+
+    policy: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    """The owner, or the address, that is limited."""
+    full_at: Mapped[float]
+    """When nothing of it is used any more, by the database's clock."""

@@ -8,12 +8,14 @@ a compressed file may unpack to is bounded by the caller.
 from __future__ import annotations
 
 import csv
+import struct
+import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import IO, Any, Literal, NoReturn, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +38,15 @@ BLOCK_BYTES = 1 << 24
 
 CATEGORY_LEVELS = 1000
 """A string column with more distinct values is text."""
+
+VALUE_BYTES = 24
+"""What a number takes while a file is read: in Arrow, for the profile, and on the way there."""
+
+STRING_LIMIT_BYTES = 1 << 15
+"""The longest string that a table may hold; some are shown in profiles and messages."""
+
+DIRECTORY_LIMIT_BYTES = 1 << 22
+"""The largest list of members that an NPZ file may have: each takes ten times as much in memory."""
 
 
 def decompress(source: Path, destination: Path, compression: Compression, limit_bytes: int) -> None:
@@ -76,7 +87,7 @@ def ingest(
     source, destination : Path
     file_format : Format
     memory_limit_bytes : int
-        What the arrays of an NPZ file may unpack to.
+        What the arrays of an NPZ file may unpack to, and what the values of any file may take.
 
     Raises
     ------
@@ -86,7 +97,7 @@ def ingest(
     if file_format == "npz":
         table = _read_npz(source, memory_limit_bytes)
     else:
-        table = _read_delimited(source, "\t" if file_format == "tsv" else ",")
+        table = _read_delimited(source, "\t" if file_format == "tsv" else ",", memory_limit_bytes)
     with pa.OSFile(str(destination), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
         writer.write_table(table)
     return _to_table(table)
@@ -129,9 +140,10 @@ def _timestamps(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
     return np.asarray(column.cast(pa.timestamp("us"), safe=False).to_numpy())
 
 
-def _read_delimited(path: Path, delimiter: str) -> pa.Table:
+def _read_delimited(path: Path, delimiter: str, memory_limit_bytes: int) -> pa.Table:
     if path.stat().st_size == 0:
         raise FormatError(None, None, "the file is empty; expected a header line and rows")
+    _check_text(path, delimiter, memory_limit_bytes)
     options = {
         "read_options": pa.csv.ReadOptions(block_size=BLOCK_BYTES),
         "parse_options": pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
@@ -151,6 +163,70 @@ def _read_delimited(path: Path, delimiter: str) -> pa.Table:
     )
 
 
+def _check_text(path: Path, delimiter: str, memory_limit_bytes: int) -> None:
+    """Refuse what Arrow would take much memory for, or would take for something else.
+
+    A column costs it 9 KB however few its rows are, and it ends a quoted value
+    that is not closed where the file ends.
+    """
+    counts: Counter[bytes] = Counter()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            counts.update({mark: piece.count(mark) for mark in (delimiter.encode(), b"\n", b'"')})
+    quotes = counts.pop(b'"')
+    _check_width(path, delimiter)
+    _check_values(counts.total(), memory_limit_bytes)
+    if quotes % 2:
+        _check_quotes(path, delimiter)
+
+
+def _check_width(path: Path, delimiter: str) -> None:
+    """Refuse a header of too many columns before any is made."""
+    columns = 1
+
+    def counted(lines: Iterator[str]) -> Iterator[str]:
+        nonlocal columns
+        for line in lines:
+            columns += line.count(delimiter)
+            if columns > MAX_COLUMNS:
+                raise _too_many_columns(columns, line=1)
+            yield line
+
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            next(csv.reader(counted(_lines(file)), delimiter=delimiter), None)
+        except csv.Error as error:
+            raise FormatError(1, None, str(error)) from error
+
+
+def _check_values(values: int, memory_limit_bytes: int) -> None:
+    if values * VALUE_BYTES > memory_limit_bytes:
+        takes = f"{values:,} values, which take {values * VALUE_BYTES:,} bytes to read"
+        raise FormatError(None, None, f"{takes}; at most {memory_limit_bytes:,} are allowed")
+
+
+def _check_quotes(path: Path, delimiter: str) -> None:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(_lines(file), delimiter=delimiter, strict=True)
+        begin = 1
+        try:
+            for _ in reader:
+                begin = reader.line_num + 1
+        except csv.Error as error:
+            reason = "a quoted value is not closed in the row that begins here; close it"
+            raise FormatError(begin, None, reason) from error
+
+
+def _lines(file: IO[str]) -> Iterator[str]:
+    """Yield the lines of a file, none of them longer than Arrow takes."""
+    number = 0
+    while line := file.readline(BLOCK_BYTES):
+        number += 1
+        if len(line) == BLOCK_BYTES:
+            raise FormatError(number, None, f"longer than the {BLOCK_BYTES:,} characters allowed")
+        yield line
+
+
 def _not_utf8(column: str | None = None) -> FormatError:
     return FormatError(None, column, "holds bytes that are not UTF-8 text; save the file as UTF-8")
 
@@ -167,7 +243,7 @@ def _explain_delimited(path: Path, delimiter: str, error: Exception) -> NoReturn
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines, delimiter=delimiter)
+            reader = csv.reader(_lines(lines), delimiter=delimiter)
             rows = (row for row in reader if row)
             header, first = next(rows, None), next(rows, None)
             if header is None:
@@ -188,17 +264,27 @@ def _explain_delimited(path: Path, delimiter: str, error: Exception) -> NoReturn
 def _check_names(names: Sequence[str], line: int | None) -> None:
     """Refuse what a training spec could not name."""
     if len(names) > MAX_COLUMNS:
-        reason = f"{len(names):,} columns; at most {MAX_COLUMNS:,} are allowed"
-        raise FormatError(line, None, reason)
+        raise _too_many_columns(len(names), line)
     for position, name in enumerate(names, start=1):
         if not name.strip():
             raise FormatError(line, None, f"column {position} has no name; give each a name")
         if len(name) > MAX_NAME_LENGTH:
             reason = f"has a name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed"
             raise FormatError(line, None, f"column {position} {reason}")
+        if any(unicodedata.category(character) == "Cc" for character in name):
+            reason = "has a name with control characters; use printable ones"
+            raise FormatError(line, None, f"column {position} {reason}")
+        if not unicodedata.is_normalized("NFC", name):
+            reason = "has a name that is not in Unicode's normal form; write it in NFC"
+            raise FormatError(line, None, f"column {position} {reason}")
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise FormatError(line, name, f"appears {count} times; give each column its own name")
+
+
+def _too_many_columns(columns: int, line: int | None) -> FormatError:
+    reason = f"{columns:,} columns; at most {MAX_COLUMNS:,} are allowed"
+    return FormatError(line, None, reason)
 
 
 def _stored(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray | pa.Array:
@@ -209,6 +295,11 @@ def _stored(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray | pa.Array:
         column = column.cast(pa.string())
     if not pa.types.is_string(column.type):
         return column
+    longest = pc.max(pc.binary_length(column)).as_py() or 0
+    if longest > STRING_LIMIT_BYTES:
+        row = pc.index(pc.binary_length(column), longest).as_py() + 1
+        reason = f"row {row} holds a string of {longest:,} bytes; at most {STRING_LIMIT_BYTES:,}"
+        raise FormatError(None, name, f"{reason} are allowed")
     levels = pc.unique(column).drop_null()
     few = len(levels) <= CATEGORY_LEVELS and (len(levels) <= 20 or 2 * len(levels) <= len(column))
     if not few:
@@ -219,11 +310,12 @@ def _stored(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray | pa.Array:
 
 
 def _read_npz(path: Path, memory_limit_bytes: int) -> pa.Table:
+    _check_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise FormatError(None, None, "not an NPZ file; write it with numpy.savez") from error
+        raise _no_npz() from error
     if unpacked > memory_limit_bytes:
         reason = f"unpacks to {unpacked:,} bytes; at most {memory_limit_bytes:,} are allowed"
         raise FormatError(None, None, reason)
@@ -236,7 +328,33 @@ def _read_npz(path: Path, memory_limit_bytes: int) -> pa.Table:
         raise FormatError(None, None, "holds no arrays; expected for instance X and y")
     _check_names(list(columns), line=None)
     _check_rows(columns)
+    flat = sum(a.size for a in columns.values() if a.ndim == 1 and a.itemsize)
+    _check_values(flat, memory_limit_bytes)
     return pa.table({name: _npz_column(name, array) for name, array in columns.items()})
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse an archive whose list of members would fill the memory once it is read.
+
+    What is looked at is the end of the file as `numpy.savez` writes it: no
+    comment, and none of the records for archives beyond 4 GiB, which would
+    say another size.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 42))
+        tail = file.read()
+    if len(tail) < 22:
+        raise _no_npz()
+    signature, *_, listed_bytes, _start, comment_bytes = struct.unpack("<4s4H2LH", tail[-22:])
+    if signature != b"PK\x05\x06" or comment_bytes or tail[:-22].startswith(b"PK\x06\x07"):
+        raise _no_npz()
+    if listed_bytes > DIRECTORY_LIMIT_BYTES:
+        reason = f"lists its members in {listed_bytes:,} bytes"
+        raise FormatError(None, None, f"{reason}; at most {DIRECTORY_LIMIT_BYTES:,} are allowed")
+
+
+def _no_npz() -> FormatError:
+    return FormatError(None, None, "not an NPZ file; write it with numpy.savez")
 
 
 def _check_rows(columns: dict[str, NDArray[Any]]) -> None:

@@ -45,6 +45,11 @@ class Conv2d(Layer):
         self.patch = channels * kernel * kernel
         self.parameter_shapes = {"weight": (settings.filters, self.patch + settings.bias)}
 
+    @property
+    def multiply_adds(self) -> int:
+        """One for every weight, at every place."""
+        return self.patch * self.units
+
     def initialize(self, rng: np.random.Generator) -> None:
         """Draw the weights as suits the activation; biases start at 0."""
         weight = self.parameters["weight"][:, : self.patch]
@@ -204,6 +209,12 @@ class Pool2d(Layer):
         super().__init__(input_shape, (channels, *out))
         self.takes_mean = isinstance(settings, spec.AveragePool2dLayer)
 
+    @property
+    def multiply_adds(self) -> int:
+        """One for every place of a window, along each axis."""
+        channels, height, _ = self.input_shape
+        return self.window * (channels * height * self.output_shape[2] + self.units)
+
     def bind(self, x: Wire, workspace: Workspace) -> Bound:
         """Bind to a batch: every row is pooled, and then every column of what comes out."""
         (channels, height, width), batch = self.input_shape, workspace.batch
@@ -310,6 +321,11 @@ class Reshape(Layer):
     ----------
     input_shape, output_shape : Shape
     """
+
+    @property
+    def multiply_adds(self) -> int:
+        """None: nothing is computed."""
+        return 0
 
     def bind(self, x: Wire, workspace: Workspace) -> Bound:  # noqa: ARG002 - nothing to take
         """Bind to a batch: wires are flat, so there is nothing to do."""

@@ -34,6 +34,11 @@ class Dense(Layer):
         self.inputs = int(np.prod(input_shape, dtype=np.int64))
         self.parameter_shapes = {"weight": (self.inputs + settings.bias, settings.units)}
 
+    @property
+    def multiply_adds(self) -> int:
+        """One for every weight; those of the biases are none."""
+        return self.inputs * self.settings.units
+
     def initialize(self, rng: np.random.Generator) -> None:
         """Draw the weights as suits the activation; biases start at 0."""
         weight = self.parameters["weight"][: self.inputs]

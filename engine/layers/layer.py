@@ -61,6 +61,11 @@ class Layer(ABC):
         return tensors
 
     @property
+    def multiply_adds(self) -> int:
+        """How many an example takes forward: one for each number, but for layers that do more."""
+        return self.units
+
+    @property
     def units(self) -> int:
         """How many numbers it answers for an example."""
         return int(np.prod(self.output_shape, dtype=np.int64))

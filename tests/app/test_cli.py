@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 
 import pytest
@@ -12,14 +11,13 @@ from app.store import keys, migrate
 from app.store.database import Database
 from tests import servers
 
+pytestmark = pytest.mark.usefixtures("own_logs")
+
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys):
     """Run a command with a home of the test's own; return its status and what it said."""
     monkeypatch.setenv("CHAINRULE_HOME", str(tmp_path / "home"))
-    root = logging.getLogger()  # a command sets its own logs up
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
 
     def call(*arguments, **settings):
         for name, value in settings.items():

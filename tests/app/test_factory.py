@@ -18,17 +18,6 @@ def settings(tmp_path, sqlite_url):
     return Settings(home=tmp_path, database_url=sqlite_url)
 
 
-@pytest.fixture
-def root_logger():
-    """Put the process's logging back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield root
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-
-
 def parts(app):
     return app.extensions[EXTENSION]
 
@@ -67,7 +56,7 @@ def test_some_threads_are_never_given_to_those_who_wait(settings, threads, held)
     assert not places.acquire(blocking=False)
 
 
-@pytest.mark.usefixtures("root_logger")
+@pytest.mark.usefixtures("own_logs")
 def test_the_server_takes_its_settings_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("CHAINRULE_HOME", str(tmp_path))
     monkeypatch.setenv("CHAINRULE_API_KEYS", '{"ada": "her key"}')

@@ -8,10 +8,12 @@ import logging
 import re
 import sys
 import threading
+import warnings
 from datetime import datetime
 
 import pytest
 from sqlalchemy import text
+from werkzeug.exceptions import BadRequest
 
 from app import logs
 from app.config import Settings
@@ -20,24 +22,22 @@ from tests.app.api.callers import IRIS, KEYS, Caller, parts, run
 
 log = logging.getLogger("tests.logs")
 
+pytestmark = pytest.mark.usefixtures("own_logs")
+
 
 @pytest.fixture
 def configure(monkeypatch):
     """Configure the process's logs; return where they go. They are put back after the test."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     logs.forget()
 
     def act(role, level, style):
         stream = io.StringIO()
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stderr", stream)
-            logs.configure(role, level, style)
+            logs.configure(role, Settings(log_level=level, log_format=style, api_keys=KEYS))
         return stream
 
     yield act
-    root.handlers[:] = handlers
-    root.setLevel(level)
     logs.forget()
 
 
@@ -224,3 +224,122 @@ def test_no_key_is_ever_logged_or_answered(ada, configure, capfd):
     for secret_key in (key, wrong, KEYS["charles"]):
         assert secret_key not in logged
         assert not any(secret_key in f"{answer.headers}{answer.text}" for answer in answers)
+
+
+# Secrets. The settings of `configure` have the key of Ada.
+
+SECRET = KEYS["ada"]
+URL = "postgresql://ada:hunter2@127.0.0.1:1/chain"
+
+
+class Odd:
+    """What JSON cannot hold, and says a secret of itself."""
+
+    def __repr__(self):
+        return f"<{SECRET} {URL}>"
+
+
+def fail_with(kind, text):
+    raise kind(text)
+
+
+@pytest.fixture(params=["json", "console"])
+def stream(request, configure):
+    return configure("api", "DEBUG", request.param)
+
+
+def masked(stream):
+    """Make sure that something was logged, and no secret in it."""
+    said = stream.getvalue()
+    assert "***" in said
+    assert SECRET not in said
+    assert "hunter2" not in said
+    return said
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda: log.info(f"at {URL} with {SECRET}"),  # noqa: G004 - whatever a library does
+        lambda: log.info("at %s with %r", URL, [SECRET]),
+        lambda: log.info("at %(url)s", {"url": URL}),
+        lambda: log.info(SECRET, extra={"url": URL, "deep": {SECRET: [SECRET]}}),
+        lambda: log.info({"url": URL}),
+        lambda: log.info(Odd(), extra={"odd": Odd(), URL: 1}),
+        lambda: log.warning("x", exc_info=ValueError(URL)),
+        lambda: log.warning("Authorization: Bearer hunter2"),
+        lambda: logging.getLogger("celery.worker").error("Cannot connect to %s", URL),
+        lambda: logging.getLogger("_granian").error(URL),
+        lambda: warnings.warn(f"cannot open {URL}", stacklevel=1),
+    ],
+)
+def test_whatever_is_logged_is_logged_without_its_secrets(stream, say):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        say()
+    masked(stream)
+
+
+def test_the_cause_of_an_exception_is_masked_as_well(stream):
+    try:
+        try:
+            fail_with(OSError, URL)
+        except OSError as error:
+            raise RuntimeError(SECRET) from error
+    except RuntimeError:
+        log.exception("both")
+    assert masked(stream).count("***") >= 2
+
+
+def test_a_stack_is_logged_without_its_secrets(stream):
+    secret_url = URL
+    log.info("where: %s", secret_url, stack_info=True)
+    masked(stream)
+
+
+def test_what_nobody_catches_is_logged_without_its_secrets(stream):
+    thread = threading.Thread(target=fail_with, args=(OSError, URL))
+    thread.start()
+    thread.join()
+    try:
+        fail_with(OSError, SECRET)
+    except OSError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    assert masked(stream).count("nobody caught this") == 2
+
+
+def test_a_line_that_cannot_be_written_tells_where_and_not_what(stream, own_logs):
+    record = logging.makeLogRecord({"name": "tests.logs", "msg": "%d", "args": (URL,)})
+    own_logs.handlers[0].handle(record)  # pytest has put one of its own beside it
+    said = stream.getvalue()
+    assert "a line of tests.logs at " in said
+    assert "hunter2" not in said
+
+
+def test_json_stays_json_whatever_the_secret_is(own_logs, monkeypatch):
+    stream = io.StringIO()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", stream)
+        logs.configure("api", Settings(api_keys={"a": '":"', "b": "1", "c": "true", "d": "{"}))
+    own_logs.warning("a 1 {", extra={"number": 111, "flag": True})
+    line = json.loads(stream.getvalue())
+    assert (line["message"], line["number"], line["flag"]) == ("a *** ***", 111, True)
+
+
+def test_a_request_that_fails_over_a_url_tells_nobody_its_password(ada, stream):
+    ada.app.view_functions["jobs.index"] = lambda **_: fail_with(RuntimeError, f"no {URL} {SECRET}")
+    answer = ada.get("/v1/jobs")
+    assert answer.status_code == 500
+    assert "hunter2" not in answer.text
+    assert "RuntimeError: no postgresql://ada:***@127.0.0.1:1/chain ***" in masked(stream)
+
+
+def test_a_problem_is_answered_without_secrets(ada):
+    refusal = BadRequest(f"cannot use {URL} with {SECRET}")
+    ada.app.view_functions["jobs.index"] = lambda **_: _raise(refusal)
+    answer = ada.get("/v1/jobs")
+    assert answer.json["detail"] == "cannot use postgresql://ada:***@127.0.0.1:1/chain with ***"
+
+
+def _raise(error):
+    raise error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -191,6 +190,7 @@ def test_orphans_in_s3_go_as_well(database, database_url, s3_server, monkeypatch
     storage.delete(kept)
 
 
+@pytest.mark.usefixtures("own_logs")
 @pytest.mark.parametrize(
     ("arguments", "days", "left"),
     [
@@ -212,9 +212,6 @@ def test_the_command_takes_the_age_from_its_option_or_else_the_setting(
     with database.writing() as session:
         a_day_ago = {"finished_at": now() - timedelta(days=1)}
         session.execute(update(Job).where(Job.id == recent.id).values(a_day_ago))
-    root = logging.getLogger()  # a command sets its own logs up
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
     monkeypatch.setenv("CHAINRULE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CHAINRULE_DATABASE_URL", database_url)
     if days:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,20 @@ import psycopg
 import pytest
 import redis
 
-from tests import servers
+from tests import canaries, servers
 from tests.e2e.services import BRISK, END_SECONDS, Caller, Command, alive, workers
 from tests.waiting import wait_until
 
 DATABASE = "end_to_end"
+
+GUARDED = {
+    "CHAINRULE_API_KEYS": json.dumps(canaries.GUARDED_KEYS),
+    "CHAINRULE_FAILED_LOGINS_PER_MINUTE": "1000000",
+    "CHAINRULE_UPLOAD_LIMIT_BYTES": str(16 << 20),
+    "CHAINRULE_UNPACKED_LIMIT_BYTES": str(64 << 20),
+    "CHAINRULE_BODY_LIMIT_BYTES": str(4 << 20),
+}
+"""Settings of a service that is sent what is bad: the limits so low that they are soon over."""
 
 
 @dataclass
@@ -75,36 +85,40 @@ def _running(service: Service) -> Iterator[Service]:
         for command in reversed(service.commands):
             command.end()
         assert alive(service.home) == []
+        canaries.search(service.home, service.environment)
 
 
 def _environment(home: Path) -> dict[str, str]:
     return {"CHAINRULE_HOME": str(home), "CHAINRULE_PORT": str(servers.free_port())}
 
 
-@pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One command, SQLite, and no broker."""
-    environment = {**BRISK, **_environment(tmp_path_factory.mktemp("embedded"))}
+@contextmanager
+def run_embedded(home: Path, **changes: str) -> Iterator[Service]:
+    """Run one command, with SQLite and no broker, and other settings where given."""
+    environment = {**BRISK, **_environment(home), **changes}
     url = f"sqlite:///{environment['CHAINRULE_HOME']}/chainrule.db"
     with _running(Service(environment, [Command("serve", environment)], True, url)) as service:
         yield service
 
 
-@pytest.fixture(scope="session")
-def production(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, s3_server: str
+@contextmanager
+def run_production(
+    home: Path, postgres_server: str, s3_server: str, name: str, **changes: str
 ) -> Iterator[Service]:
-    """API and worker on their own, with PostgreSQL, Redis and S3."""
+    """Run API and worker on their own, with a database and a bucket of that name, and Redis."""
     with psycopg.connect(f"{postgres_server}postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {DATABASE}")
+        connection.execute(f"CREATE DATABASE {name}")
+    bucket = name.replace("_", "-")
     with servers.redis_server() as broker_url, redis.Redis.from_url(broker_url) as broker:
         environment = {
             **BRISK,
-            **_environment(tmp_path_factory.mktemp("production")),
-            **servers.s3_bucket(s3_server, "end-to-end"),
-            "CHAINRULE_DATABASE_URL": f"{postgres_server}{DATABASE}",
+            **_environment(home),
+            **servers.s3_bucket(s3_server, bucket),
+            "CHAINRULE_DATABASE_URL": f"{postgres_server}{name}",
+            "CHAINRULE_API_KEYS": canaries.API_KEYS,
             "CHAINRULE_BROKER_URL": broker_url,
-            "CHAINRULE_STORAGE_URL": "s3://end-to-end/datasets",
+            "CHAINRULE_STORAGE_URL": f"s3://{bucket}/datasets",
+            **changes,
         }
         assert Command("migrate", environment).wait() == 0
         commands = [Command(name, environment) for name in ("api", "worker")]
@@ -113,11 +127,43 @@ def production(
             yield service
 
 
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One command, SQLite, and no broker."""
+    with run_embedded(tmp_path_factory.mktemp("embedded")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def production(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, s3_server: str
+) -> Iterator[Service]:
+    """API and worker on their own, with PostgreSQL, Redis and S3."""
+    home = tmp_path_factory.mktemp("production")
+    with run_production(home, postgres_server, s3_server, DATABASE) as service:
+        yield service
+
+
 @pytest.fixture(params=["embedded", "production"])
 def service(request: pytest.FixtureRequest) -> Service:
     """The service: the test runs once on each shape."""
     found: Service = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture(scope="session", params=["embedded", "production"])
+def guarded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service of its own for those who send what is bad: with keys, and with low limits."""
+    home = tmp_path_factory.mktemp("guarded")
+    if request.param == "embedded":
+        running = run_embedded(home, **GUARDED)
+    else:
+        servers = [request.getfixturevalue(f"{name}_server") for name in ("postgres", "s3")]
+        running = run_production(home, *servers, "guarded", **GUARDED)
+    with running as service:
+        yield service
 
 
 @pytest.fixture
@@ -134,3 +180,4 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     for command in started:
         command.end()
     wait_until(lambda: not alive(tmp_path), END_SECONDS)
+    canaries.search(tmp_path, environment)

@@ -15,6 +15,7 @@ import httpx
 import psutil
 
 from app.config import child_environment
+from tests import canaries
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -65,15 +66,23 @@ class Command:
         Beside that of this process.
     folder : Path, optional
         Where the files are; in the service's home unless given.
+    command : list of str, optional
+        What is run; the command line's command of that name unless given.
     """
 
-    def __init__(self, name: str, environment: dict[str, str], folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        environment: dict[str, str],
+        folder: Path | None = None,
+        command: list[str] | None = None,
+    ) -> None:
         self.url = f"http://127.0.0.1:{environment['CHAINRULE_PORT']}"
         stem = (folder or Path(environment["CHAINRULE_HOME"])) / f"{next(_numbers)}-{name}"
         self.printed, self.logged = stem.with_suffix(".out"), stem.with_suffix(".err")
         with self.printed.open("wb") as out, self.logged.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", name],
+                command or [sys.executable, "-m", "app.cli", name],
                 cwd=ROOT,
                 env={**child_environment(), **environment},
                 stdin=subprocess.DEVNULL,
@@ -137,7 +146,12 @@ def log_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 class Caller(httpx.Client):
-    """Somebody who uses the service over HTTP."""
+    """Somebody who uses the service over HTTP, and shows a key where there are keys."""
+
+    def __init__(self, *, key: str | None = canaries.KEY, **options: Any) -> None:
+        super().__init__(**options)
+        if key is not None:
+            self.headers["Authorization"] = f"Bearer {key}"
 
     def wait_until_ready(self) -> None:
         """Wait until the service answers that it is ready."""

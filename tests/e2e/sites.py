@@ -13,21 +13,34 @@ from typing import Any
 import psutil
 from sqlalchemy import select
 
+from app import launcher
+from app.config import Settings
+from app.store import migrate
 from app.store.database import Database, database_clock
 from app.store.lifecycle import LIVE
-from app.store.tables import Job
-from tests import servers
+from app.store.tables import Checkpoint, Job
+from tests import canaries, servers
 from tests.e2e.services import BRISK, END_SECONDS, Caller, Command, alive
 from tests.waiting import wait_until
+from tests.worker.work import expire
 
 TURNS = {**BRISK, "CHAINRULE_BACKOFF_SECONDS": "0.1"}
+
+
+def start_api(environment: dict[str, str]) -> Command:
+    """Start an API: what `app.cli api` becomes, as `Worker` is what `app.cli worker` becomes.
+
+    The command line takes a second to load, and these are started a hundred times.
+    """
+    settings = Settings(port=int(environment["CHAINRULE_PORT"]))
+    return Command("api", environment, command=launcher.api_command(settings))
 
 
 class Worker(Command):
     """A worker, with the processes that train for it."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        super().__init__("worker", environment, folder)
+        super().__init__("worker", environment, folder, launcher.worker_command())
 
     @property
     def family(self) -> list[psutil.Process]:
@@ -77,14 +90,32 @@ class Site:
         self.caller = Caller(base_url=self.api.url, timeout=30)
 
     def start_api(self) -> None:
-        self.api = Command("api", self.environment)
+        self.api = start_api(self.environment)
+
+    @contextmanager
+    def another_api(self, **changes: str) -> Iterator[Caller]:
+        """Run an API beside the other; give who calls it."""
+        port = {"CHAINRULE_PORT": str(servers.free_port())}
+        api = start_api({**self.environment, **port, **changes})
+        try:
+            with Caller(base_url=api.url, timeout=30) as caller:
+                caller.wait_until_ready()
+                yield caller
+        finally:
+            api.end()
 
     def start_worker(self, **changes: str) -> Worker:
         """Start another worker, and wait until it takes jobs."""
-        worker = Worker({**self.environment, **changes}, self.home)
-        self.workers.append(worker)
-        worker.wait_for_output("ready.")
+        [worker] = self.start_workers(1, **changes)
         return worker
+
+    def start_workers(self, number: int, **changes: str) -> list[Worker]:
+        """Start some workers at once, and wait until they take jobs."""
+        started = [Worker({**self.environment, **changes}, self.home) for _ in range(number)]
+        self.workers += started
+        for worker in started:
+            worker.wait_for_output("ready.")
+        return started
 
     def kill_everything(self) -> None:
         """Kill every process at once: those of the service, and the servers."""
@@ -97,6 +128,15 @@ class Site:
         for worker in self.workers:
             worker.process.wait()
         self.workers.clear()
+
+    def start_everything(self, **changes: str) -> None:
+        """Start the servers, an API, and a worker."""
+        for server in filter(None, (self.database, self.broker)):
+            server.start()
+            server.wait_until_it_answers()
+        self.start_api()
+        self.start_worker(**changes)
+        self.caller.wait_until_ready()
 
     def freeze(self, *processes: psutil.Process) -> None:
         """Stop processes at a moment when none of them has SQLite's file locked."""
@@ -131,6 +171,12 @@ class Site:
         with self.open() as database, database.reading() as session:
             return session.get_one(Job, job)
 
+    def checkpoint(self, job: str) -> str | None:
+        """Return the id of the state that a job would go on from, if it has one."""
+        with self.open() as database, database.reading() as session:
+            saved = session.get(Checkpoint, job)
+            return saved.artifact_id if saved is not None else None
+
     def trainer(self, job: str) -> psutil.Process:
         """Wait until somebody trains a job; return the process."""
         name = wait_until(lambda: self.row(job).lease_owner)
@@ -144,10 +190,12 @@ class Site:
         return dict(zip(("status", "attempt", "epoch", "lease"), values, strict=True))
 
     def clear(self) -> None:
-        """Kill the workers, and end every job."""
+        """Kill the workers, and end every job, without waiting until the leases run out."""
         for worker in self.workers:
             worker.kill()
         self.workers.clear()
+        with self.open() as database:
+            expire(database)
         wait_until(lambda: not self._cancel_all())
 
     def _cancel_all(self) -> list[str]:
@@ -162,6 +210,14 @@ class Site:
         self.caller.close()
         self.api.end()
         assert alive(self.home) == []
+        canaries.search(self.home, self.environment)
+
+
+def migrated(url: str) -> None:
+    """Bring a database to the newest revision."""
+    database = Database(url)
+    migrate.upgrade(database)
+    database.dispose()
 
 
 @contextmanager
@@ -180,7 +236,8 @@ def site(home: Path, *, production: bool) -> Iterator[Site]:
             broker = stack.enter_context(servers.redis_process())
             environment["CHAINRULE_DATABASE_URL"] = f"{database.url}postgres"
             environment["CHAINRULE_BROKER_URL"] = broker.url
-        assert Command("migrate", environment).wait() == 0
+            environment["CHAINRULE_API_KEYS"] = canaries.API_KEYS
+        migrated(environment["CHAINRULE_DATABASE_URL"])
         found = Site(environment, database, broker)
         try:
             found.caller.wait_until_ready()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psycopg
@@ -21,6 +22,7 @@ import pytest
 import yaml
 
 from app.config import child_environment
+from tests import canaries
 from tests.servers import free_port
 
 pytestmark = pytest.mark.e2e
@@ -32,11 +34,11 @@ ENTRYPOINT: list[str] = json.loads(
     re.findall(r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[-1]
 )
 VARIABLES = {
-    "POSTGRES_PASSWORD": "anything",
-    "REDIS_PASSWORD": "anything",
-    "CHAINRULE_API_KEYS": '{"ada": "her-key"}',
+    "POSTGRES_PASSWORD": quote(canaries.POSTGRES, safe=""),
+    "REDIS_PASSWORD": quote(canaries.REDIS, safe=""),
+    "CHAINRULE_API_KEYS": canaries.API_KEYS,
 }
-KEY = {"Authorization": "Bearer her-key"}
+KEY = {"Authorization": f"Bearer {canaries.KEY}"}
 START_SECONDS = 120
 
 
@@ -115,11 +117,12 @@ def containers(postgres_server: str, redis_url: str, tmp_path: Path) -> Iterator
         connection.execute("CREATE DATABASE chainrule OWNER chainrule")
     addresses = {
         "postgres:5432": re.search(r"127\.0\.0\.1:\d+", postgres_server)[0],
-        ":anything@redis:6379": re.search(r"127\.0\.0\.1:\d+", redis_url)[0],
+        "redis:6379": re.search(r"127\.0\.0\.1:\d+", redis_url)[0],
     }
     containers = Containers(addresses, tmp_path)
     yield containers
     containers.stop()
+    canaries.search(tmp_path, containers.environment("api"))
     with psycopg.connect(postgres_server + "postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE chainrule WITH (FORCE)")
         connection.execute("DROP ROLE chainrule")
@@ -152,23 +155,3 @@ def test_migrate_api_and_worker_train_a_network_and_are_healthy(containers):
 
     containers.stop()
     assert (api.returncode, worker.returncode) == (0, 0)
-
-
-def test_our_containers_are_locked_down():
-    for name in ("api", "worker", "migrate"):
-        service = SERVICES[name]
-        assert service["read_only"] is True
-        assert service["user"] == "10001:10001"
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
-
-
-@pytest.mark.parametrize("name", SERVICES)
-def test_every_service_has_limits_and_all_that_stay_have_a_health_check(name):
-    assert {"cpus", "memory", "pids"} <= set(SERVICES[name]["deploy"]["resources"]["limits"])
-    assert "healthcheck" in SERVICES[name] or SERVICES[name]["restart"] == "no"
-
-
-def test_neither_database_nor_broker_is_open_to_the_outside():
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api"]
-    assert all(port.startswith("127.0.0.1:") for port in SERVICES["api"]["ports"])

@@ -8,15 +8,19 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import dropwhile, groupby
+from operator import itemgetter
+from pathlib import Path
 
 import psutil
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
-from app.store.tables import Dataset
+from app.store.tables import Base, Dataset
 from tests.e2e.services import DIGITS, log_lines
 from tests.e2e.sites import site as running_site
+from tests.lines import line
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -109,21 +113,19 @@ def assert_truthful(seen):
     assert min(late) > -REAP_SECONDS - SLACK_SECONDS
     attempts = [look["attempt"] for look in seen]
     assert attempts == sorted(attempts)
-    for attempt in set(attempts):
-        epochs = [
-            look["epoch"]
-            for look in seen
-            if (look["attempt"], look["status"]) == (attempt, "running")
-        ]
-        begun = epochs.index(min(epochs)) if epochs else 0  # before, it tells of the one before
-        assert epochs[begun:] == sorted(epochs[begun:])
+    told = 0
+    for _, looks in groupby(seen, key=itemgetter("attempt")):
+        epochs = [look["epoch"] for look in looks]
+        its_own = list(dropwhile(told.__eq__, epochs))  # it first tells of the attempt before
+        assert its_own == sorted(its_own)
+        told = epochs[-1]
 
 
 # Workers.
 
 
 def test_a_worker_that_wakes_after_its_lease_writes_nothing_more(site, irises):
-    both = [site.start_worker(), site.start_worker()]
+    both = site.start_workers(2)
     job = site.caller.submit(irises, **ENDLESS)
     site.caller.wait_for_epoch(job, 2)
     trainer = site.trainer(job)
@@ -156,26 +158,18 @@ def test_a_process_that_is_frozen_beside_its_worker_is_replaced(site, irises):
     wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_a_killed_worker_is_replaced_within_lease_and_look(site, irises, thorough):
-    """Its process is known to be dead on this machine; elsewhere the lease tells."""
-    site.start_worker()
-    job = site.caller.submit(irises, **ENDLESS)
-    for attempt in range(1, 10 if thorough else 3):
-        wait_until(lambda attempt=attempt: site.row(job).attempt == attempt)
-        trainer = site.trainer(job)
-        begun = time.monotonic()
-        trainer.kill()
-        wait_until(lambda attempt=attempt: site.row(job).failures == attempt)
-        assert time.monotonic() - begun < LEASE_SECONDS + REAP_SECONDS + SLACK_SECONDS
-
-
-def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, irises):
-    worker = site.start_worker()
+def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, irises, thorough):
+    """A process is known to be dead on its machine within a look; elsewhere its lease tells."""
+    attempts = 10 if thorough else 2
+    worker = site.start_worker(CHAINRULE_MAX_ATTEMPTS=str(attempts))
     poison = site.caller.submit(irises, **ENDLESS)
     good = [site.caller.submit(irises, **QUICK) for _ in range(5)]
-    for failures in (1, 2, 3):
-        site.trainer(poison).kill()
+    for failures in range(1, attempts + 1):
+        trainer = site.trainer(poison)
+        begun = time.monotonic()
+        trainer.kill()
         wait_until(lambda failures=failures: site.row(poison).failures == failures)
+        assert time.monotonic() - begun < LEASE_SECONDS + REAP_SECONDS + SLACK_SECONDS
     found = site.caller.wait_for(poison, *TERMINAL)
     assert (found["status"], found["error"]["code"]) == ("failed", "worker_crashed")
     for job in good:
@@ -185,7 +179,7 @@ def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, 
 
 
 def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site):
-    worker = site.start_worker(CHAINRULE_STALL_SECONDS="1", CHAINRULE_MAX_ATTEMPTS="2")
+    worker = site.start_worker(CHAINRULE_STALL_SECONDS="1", CHAINRULE_MAX_ATTEMPTS="1")
     hanging, good = site.caller.upload(), site.caller.upload()
     with_pipe(site, hanging)
     stuck = site.caller.submit(hanging, **QUICK)
@@ -250,8 +244,7 @@ def test_a_cancel_needs_neither_worker_nor_broker(site, irises):
 
 
 def test_a_long_job_holds_no_short_one_behind_its_worker(site, irises):
-    for _ in range(2):
-        site.start_worker()
+    site.start_workers(2)
     long = site.caller.submit(irises, **ENDLESS)
     site.caller.wait_for_epoch(long, 2)
     for job in [site.caller.submit(irises, **QUICK) for _ in range(8)]:
@@ -289,22 +282,14 @@ def test_a_worker_whose_clock_is_wrong_takes_from_nobody_and_loses_to_nobody(
     told = datetime.fromisoformat(next(log_lines(wrong.logged))["time"])
     skew = told - site.row(job).created_at
     assert skew.total_seconds() == pytest.approx(-2 * 3600, abs=600)
-    right = site.start_worker()
-    assert_held(site, job, attempt=1)
+    site.start_worker(**fast)
+    time.sleep(LEASE_SECONDS + 2 * REAP_SECONDS)  # nothing is to happen, so nothing can be awaited
+    assert site.row(job).attempt == 1
+    epoch = site.row(job).epoch
+    wait_until(lambda: site.row(job).epoch > epoch)
     wrong.kill()
     wait_until(lambda: site.row(job).attempt == 2)
     assert site.row(job).failures == 1
-    site.start_worker(**fast)
-    assert_held(site, job, attempt=2)
-    assert site.trainer(job) in right.family
-
-
-def assert_held(site, job, attempt):
-    """Make sure that nobody takes a job over while a lease and more goes by."""
-    time.sleep(LEASE_SECONDS + 2 * REAP_SECONDS)  # nothing is to happen, so nothing can be awaited
-    assert site.row(job).attempt == attempt
-    epoch = site.row(job).epoch
-    wait_until(lambda: site.row(job).epoch > epoch)
 
 
 # Broker.
@@ -313,27 +298,61 @@ def assert_held(site, job, attempt):
 @contextmanager
 def broker_away(broker, harm):
     """Do harm to Redis, for a ``with`` block."""
-    with redis.Redis.from_url(broker.url) as client:
-        if harm == "killed":
-            broker.kill()
-        elif harm == "frozen":
-            broker.freeze()
-        else:
-            client.config_set("maxmemory", 1)
-        try:
-            yield
-        finally:
-            if harm == "killed":
-                broker.start()
-                broker.wait_until_it_answers()
-            elif harm == "frozen":
-                broker.thaw()
-            else:
-                client.config_set("maxmemory", 0)
+    with redis.Redis.from_url(broker.url) as client, HARMS[harm](broker, client):
+        yield
+
+
+@contextmanager
+def killed(broker, _client):
+    broker.kill()
+    try:
+        yield
+    finally:
+        broker.start()
+        broker.wait_until_it_answers()
+
+
+@contextmanager
+def frozen(broker, _client):
+    broker.freeze()
+    try:
+        yield
+    finally:
+        broker.thaw()
+
+
+@contextmanager
+def full(_broker, client):
+    client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+@contextmanager
+def unsaved(_broker, client):
+    """Have Redis fail to save itself, after which it answers MISCONF to whoever writes or pings."""
+    in_the_way = Path(client.config_get("dir")["dir"]) / "dump.rdb"
+    in_the_way.mkdir()
+    client.config_set("save", "3600 1")
+    client.bgsave()
+    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+    with pytest.raises(redis.ResponseError, match="MISCONF"):
+        client.ping()
+    try:
+        yield
+    finally:
+        in_the_way.rmdir()
+        client.save()
+        client.config_set("save", "")
+
+
+HARMS = {"killed": killed, "frozen": frozen, "full": full, "unsaved": unsaved}
 
 
 @production_only
-@pytest.mark.parametrize("harm", ["killed", "frozen", "full"])
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, irises, harm):
     site.start_worker()
     running = site.caller.submit(irises, **ENDLESS)
@@ -343,7 +362,7 @@ def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, i
         job = site.caller.submit(irises, **QUICK)
         assert time.monotonic() - begun < A_FEW_SECONDS
         ready = site.caller.get("/healthz/ready")
-        assert (ready.status_code == 503) == (harm in ("killed", "frozen"))
+        assert (ready.status_code == 200) == (harm == "full")
         assert site.caller.get("/healthz/live").status_code == 200
         epoch = site.row(running).epoch
         wait_until(lambda: site.row(running).epoch > epoch + 2)
@@ -351,6 +370,31 @@ def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, i
     site.caller.post(f"/v1/jobs/{running}/cancel").raise_for_status()
     assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
     assert site.row(running).attempt == 1
+
+
+@production_only
+def test_a_broker_whose_line_is_cut_costs_neither_a_job_nor_a_training(site, irises):
+    with (
+        line(site.broker.url) as (cable, url),
+        site.another_api(CHAINRULE_BROKER_URL=url) as caller,
+    ):
+        worker = site.start_worker(CHAINRULE_BROKER_URL=url)
+        running = caller.submit(irises, **ENDLESS)
+        caller.wait_for_epoch(running, 2)
+        cable.cut()
+        begun = time.monotonic()
+        job = caller.submit(irises, **QUICK)
+        assert time.monotonic() - begun < A_FEW_SECONDS
+        assert caller.get("/healthz/ready").status_code == 503
+        epoch = site.row(running).epoch
+        wait_until(lambda: site.row(running).epoch > epoch + 2)
+        assert site.row(job).status == "queued"
+        cable.mend()
+        caller.post(f"/v1/jobs/{running}/cancel").raise_for_status()
+        assert caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
+        assert caller.get("/healthz/ready").status_code == 200
+        assert site.row(running).attempt == 1
+        worker.kill()
 
 
 @production_only
@@ -377,15 +421,15 @@ def test_a_message_that_dies_with_the_worker_that_fetched_it_is_no_lost_job(site
 @pytest.mark.parametrize("harm", ["frozen", "killed"])
 def test_a_training_rests_while_the_database_is_away_and_goes_on_after(site, undisturbed, harm):
     dataset, weights = undisturbed
-    site.start_worker()
+    worker = site.start_worker()
     job = site.caller.submit(dataset, **SOME_SECONDS)
     site.caller.wait_for_epoch(job, 2)
     trainer = site.trainer(job)
     (site.database.freeze if harm == "frozen" else site.database.kill)()
     try:
         wait_until(lambda: rests(trainer), LEASE_SECONDS + SLACK_SECONDS)
-        time.sleep(LEASE_SECONDS)  # so that its lease is over when the database is back
-        assert rests(trainer)
+        assert rests(trainer, LEASE_SECONDS)  # so that its lease is over when the database is back
+        assert "succeeded" not in worker.logged.read_text()
     finally:
         if harm == "frozen":
             site.database.thaw()
@@ -396,64 +440,129 @@ def test_a_training_rests_while_the_database_is_away_and_goes_on_after(site, und
     assert site.row(job).failures == 0
 
 
-def rests(process):
+def rests(process, seconds=0.5):
     """Whether a process computes nothing for a while."""
     before = sum(process.cpu_times()[:2])
-    time.sleep(0.5)  # for what it would compute
+    time.sleep(seconds)  # for what it would compute
     return sum(process.cpu_times()[:2]) - before < 0.1
+
+
+def take_back_what_is_silent(site):
+    """Do at once what PostgreSQL does by itself after half a minute, should it be needed."""
+    end = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+        "state = 'idle in transaction' AND state_change < clock_timestamp() - interval '0.4 s'"
+    )
+    with site.open() as database, database.reading() as session:
+        session.execute(end)
+
+
+@production_only
+def test_a_worker_that_is_cut_off_from_the_database_rests_and_another_goes_on(site, undisturbed):
+    dataset, weights = undisturbed
+    with line(site.database.url) as (cable, url):
+        first = site.start_worker(CHAINRULE_DATABASE_URL=f"{url}postgres")
+        job = site.caller.submit(dataset, **SOME_SECONDS)
+        site.caller.wait_for_epoch(job, 2)
+        trainer = site.trainer(job)
+        cable.cut()
+        wait_until(lambda: rests(trainer), LEASE_SECONDS)
+        take_back_what_is_silent(site)
+        second = site.start_worker()
+        wait_until(lambda: site.row(job).attempt == 2)
+        assert rests(trainer)
+        cable.mend()
+        first.wait_for_output("another worker has the job")
+        assert_undisturbed(site, job, weights)
+        assert (site.row(job).attempt, site.row(job).failures) == (2, 1)
+        assert "another worker has the job" not in second.logged.read_text()
+        first.kill()
 
 
 # All at once.
 
 
 def test_when_everything_is_killed_at_once_nothing_is_lost(site, undisturbed, thorough):
+    """Again and again, each time while one job runs and another waits that was just accepted."""
     dataset, weights = undisturbed
-    jobs = []
-    for _ in range(20 if thorough else 1):
-        site.start_worker()
-        jobs += [site.caller.submit(dataset, **SOME_SECONDS) for _ in range(2)]
-        site.caller.wait_for_epoch(jobs[-2], 1)
+    jobs = [site.caller.submit(dataset, **SOME_SECONDS)]
+    site.start_worker(CHAINRULE_MAX_ATTEMPTS="100")
+    for _ in range(20 if thorough else 3):
+        wait_until(lambda: any(is_trained(site, job) for job in jobs))
+        jobs.append(site.caller.submit(dataset, **SOME_SECONDS))
         site.kill_everything()
-        for server in filter(None, (site.database, site.broker)):
-            server.start()
-            server.wait_until_it_answers()
-        site.start_api()
-        site.caller.wait_until_ready()
-    site.start_worker()
+        site.start_everything(CHAINRULE_MAX_ATTEMPTS="100")
     for job in jobs:
         assert_undisturbed(site, job, weights)
+    assert sum(site.row(job).failures for job in jobs) > 0
+
+
+def is_trained(site, job):
+    """Whether a job has a worker that is alive."""
+    owner = site.row(job).lease_owner
+    return owner is not None and psutil.pid_exists(int(owner.rsplit(":", 1)[-1]))
 
 
 def test_nothing_is_left_behind(site, irises):
     """After a first round, in which caches fill, another leaves no more than the first."""
     worker = site.start_worker()
-
-    def used():
-        jobs = [site.caller.submit(irises, **QUICK) for _ in range(4)]
-        for job in jobs[:3]:
-            assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
-        killed = site.caller.submit(irises, **ENDLESS)
-        site.caller.wait_for_epoch(killed, 1)
-        site.trainer(killed).kill()
-        wait_until(lambda: site.row(killed).attempt == 2)
-        site.caller.post(f"/v1/jobs/{killed}/cancel").raise_for_status()
-        site.caller.wait_for(killed, "cancelled")
-        site.caller.upload()
-        trainers = [process for process in worker.family if process.num_threads() > 1]
-        return {
-            "processes": len(worker.family),
-            "descriptors": sum(process.num_fds() for process in trainers),
-            "of the API": sum(process.num_fds() for process in api_family(site)),
-            "in uploads": sorted((site.home / "uploads").iterdir()),
-            "connections": connections(site),
-        }
-
-    used()
-    first = used()
-    last = used()
+    stored = kept(site)
+    used(site, worker, irises)
+    first = used(site, worker, irises)
+    last = used(site, worker, irises)
     for name in first:
         assert last[name] <= first[name], (first, last)
-    assert last["in uploads"] == []
+    assert kept(site) == stored
+    shared = in_shared_memory(worker)
+    worker.end()
+    assert shared
+    assert not any(file.exists() for file in shared)
+
+
+def used(site, worker, irises):
+    """Do all kinds of things and delete what comes of them; return what is in use after that."""
+    caller, dataset = site.caller, site.caller.upload()
+    jobs = [caller.submit(each, **QUICK) for each in (dataset, irises, irises)]
+    models = [caller.wait_for(job, "succeeded")["model"] for job in jobs]
+    killed = caller.submit(irises, **ENDLESS)
+    saved = wait_until(lambda: site.checkpoint(killed))
+    wait_until(lambda: site.checkpoint(killed) != saved)
+    site.trainer(killed).kill()
+    wait_until(lambda: site.row(killed).attempt == 2)
+    caller.post(f"/v1/jobs/{killed}/cancel").raise_for_status()
+    caller.wait_for(killed, "cancelled")
+    headers = {"Content-Type": "text/csv", "Idempotency-Key": killed}
+    refused = caller.post("/v1/datasets", content=b"\0", headers=headers)
+    assert refused.status_code == 422, refused.text
+    made = {"jobs": [*jobs, killed], "models": models, "datasets": [dataset]}
+    for kind, names in made.items():
+        for name in names:
+            caller.delete(f"/v1/{kind}/{name}").raise_for_status()
+    trainers = [process for process in worker.family if process.num_threads() > 1]
+    return {
+        "processes": len(worker.family),
+        "descriptors": sum(process.num_fds() for process in trainers),
+        "of the API": sum(process.num_fds() for process in api_family(site)),
+        "connections": connections(site),
+    }
+
+
+def kept(site):
+    """Count the rows of every table; name the files of datasets, and those of uploads."""
+    with site.open() as database, database.reading() as session:
+        tables = Base.metadata.sorted_tables
+        rows = {
+            each.name: session.scalar(select(func.count()).select_from(each)) for each in tables
+        }
+    files = {name: sorted((site.home / name).iterdir()) for name in ("datasets", "uploads")}
+    return {**rows, **files}
+
+
+def in_shared_memory(worker):
+    """Return the files that a worker's processes have in shared memory."""
+    maps = [Path(f"/proc/{process.pid}/maps").read_text() for process in worker.family]
+    words = {word for each in maps for word in each.split()}
+    return {Path(word) for word in words if word.startswith("/dev/shm/")}  # noqa: S108 - only to look
 
 
 def api_family(site):

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import psycopg
 import pytest
 
-from tests import servers
-from tests.e2e.services import Caller, Command, alive, workers
+from tests import canaries, servers
+from tests.e2e.services import Caller, alive, workers
+from tests.e2e.sites import Worker, start_api
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
 TERMINAL = ("succeeded", "failed", "cancelled")
-DATABASE = "memory"
 WORKER_BYTES = 128 * 2**20
 SMALL = {"target": "species", "training": {"epochs": 5}}
 LARGE = {
@@ -45,31 +44,23 @@ class Uneven:
 def uneven(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Uneven]:
     environment = {"CHAINRULE_HOME": str(tmp_path), "CHAINRULE_PORT": str(servers.free_port())}
     if request.param == "embedded":
-        yield from running(environment, tmp_path)
-        return
-    server: str = request.getfixturevalue("postgres_server")
-    with psycopg.connect(f"{server}postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {DATABASE}")
-    with servers.redis_server() as broker_url:
-        urls = {"DATABASE": f"{server}{DATABASE}", "BROKER": broker_url}
-        environment |= {f"CHAINRULE_{name}_URL": url for name, url in urls.items()}
-        yield from running(environment, tmp_path)
-
-
-def running(environment: dict[str, str], home: Path) -> Iterator[Uneven]:
+        environment["CHAINRULE_DATABASE_URL"] = request.getfixturevalue("sqlite_url")
+    else:
+        environment["CHAINRULE_DATABASE_URL"] = request.getfixturevalue("postgres_url")
+        environment["CHAINRULE_BROKER_URL"] = request.getfixturevalue("redis_url")
     limit = {"CHAINRULE_JOB_MEMORY_BYTES": str(WORKER_BYTES)}
-    assert Command("migrate", environment).wait() == 0
-    commands = [Command("api", environment), Command("worker", {**environment, **limit})]
+    commands = [start_api(environment), Worker({**environment, **limit}, tmp_path)]
     caller = Caller(base_url=commands[0].url, timeout=30)
     try:
         caller.wait_until_ready()
-        wait_until(lambda: workers(home) and workers(home)[0].children())
-        yield Uneven(home, caller)
+        wait_until(lambda: workers(tmp_path) and workers(tmp_path)[0].children())
+        yield Uneven(tmp_path, caller)
     finally:
         caller.close()
         for command in reversed(commands):
             command.end()
-        assert alive(home) == []
+        assert alive(tmp_path) == []
+        canaries.search(tmp_path, environment)
 
 
 def test_a_job_that_is_too_large_is_refused_or_fails_alone_and_those_behind_it_succeed(uneven):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,19 @@ from app.config import Settings
 from app.store.blobs import Storage
 from app.store.database import Database
 from app.store.tables import Dataset, Job
+from tests import canaries
 from tests.app.store.rows import add_dataset, add_job
 from tests.worker.work import IRIS, add_table
 from worker.runner import Runner
 
 MakeRunner = Callable[..., Runner]
+
+
+@pytest.fixture(autouse=True)
+def no_canary_is_logged() -> Iterator[None]:
+    """Fail the test that has a secret logged."""
+    with canaries.listening():
+        yield
 
 
 @pytest.fixture

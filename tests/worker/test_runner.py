@@ -9,15 +9,16 @@ import weakref
 import numpy as np
 import psycopg
 import pytest
-from sqlalchemy import make_url, update
+from sqlalchemy import delete, make_url, update
 
 from app.store import checkpoints, jobs
 from app.store.blobs import Storage
 from app.store.lifecycle import JobStatus
-from app.store.tables import ArtifactChunk, TrainedModel
+from app.store.tables import ArtifactChunk, TrainedModel, TrainingUsage
 from engine import training
 from engine.checkpoint import dump_model, load_model
 from engine.data.formats import read_table
+from engine.errors import DataError
 from engine.model import prepare
 from tests import servers
 from tests.app.store.rows import OWNER, add_job, look, take
@@ -514,6 +515,21 @@ def test_an_error_that_nobody_thought_of_fails_the_job_and_is_in_the_log_alone(
     runs_on()
 
 
+def test_what_is_said_of_a_failure_holds_no_secret(
+    monkeypatch, database, iris, make_runner, runs_on
+):
+    def fail(*_):
+        raise DataError("cannot open redis://:hunter2@redis with key-of-ada")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner_module, "read_table", fail)
+        job = queue(database, iris)
+        make_runner(api_keys={"ada": "key-of-ada"}).run()
+    assert_failed(database, job, "invalid_data", "redis://:***@redis with ***")
+    assert "hunter2" not in look(database, job).error_detail
+    runs_on()
+
+
 def test_a_dataset_whose_file_is_gone_fails_the_job(database, iris, storage, runner, runs_on):
     job = queue(database, iris)
     storage.delete(iris.location)
@@ -614,3 +630,46 @@ def test_a_training_whose_database_stays_away_is_left_when_the_worker_is_to_end(
     reap(database)
     make_runner().run()
     assert_alike(database, undisturbed, job)
+
+
+# Owners' quotas.
+
+
+def test_where_a_job_may_have_to_wait_whoever_has_ended_one_takes_another(
+    database, iris, make_runner
+):
+    queued = [queue(database, iris) for _ in range(2)]
+    make_runner(owner_running_jobs=1).run()
+    assert {look(database, job).status for job in queued} == {JobStatus.SUCCEEDED}
+
+
+def test_a_runner_that_is_asked_to_end_takes_no_other(database, iris, make_runner):
+    queued = [queue(database, iris) for _ in range(2)]
+    make_runner(Beside(lambda: True, at=EPOCHS), owner_running_jobs=1).run()
+    first, second = (look(database, job).status for job in queued)
+    assert (first, second) == (JobStatus.SUCCEEDED, JobStatus.QUEUED)
+
+
+def forget(database):
+    """Let all that was trained be long ago."""
+    with database.writing() as session:
+        session.execute(delete(TrainingUsage))
+
+
+def test_a_job_whose_owners_time_is_used_up_waits_and_changes_nothing_in_the_end(
+    database, iris, make_runner
+):
+    undisturbed = queue(database, iris, **STATEFUL)
+    make_runner().run()
+    job = queue(database, iris, **STATEFUL)
+    make_runner(owner_training_seconds=1e-9).run()
+    assert look(database, job).attempt == 0
+    forget(database)
+    make_runner(owner_training_seconds=1e-9).run()
+    found = look(database, job)
+    assert (found.status, found.attempt, found.epoch) == (JobStatus.QUEUED, 1, 1)
+    forget(database)
+    make_runner().run()
+    found = look(database, job)
+    assert found.status is JobStatus.SUCCEEDED
+    assert weights(database, found) == weights(database, look(database, undisturbed))

@@ -18,12 +18,13 @@ from app.config import Settings
 from app.store.database import Database
 from app.store.lifecycle import JobStatus
 from app.store.tables import Job
+from tests import canaries
 from worker.runner import Runner
 
 each_database = pytest.mark.parametrize("database_kind", ["sqlite", "postgres"], indirect=True)
 """Marks a test that runs on SQLite and on PostgreSQL."""
 
-KEYS = {"ada": "key-of-ada-4f1c", "charles": "key-of-charles-9d2e"}
+KEYS = canaries.KEYS
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "data"
 IRIS = (EXAMPLES / "iris.csv").read_bytes()

@@ -12,7 +12,15 @@ from flask import Flask
 
 from app.config import Settings
 from app.factory import create_app
+from tests import canaries
 from tests.app.api.callers import DIGITS, KEYS, Caller, parts, sampled
+
+
+@pytest.fixture(autouse=True)
+def no_canary_is_logged() -> Iterator[None]:
+    """Fail the test that has a secret logged."""
+    with canaries.listening():
+        yield
 
 
 @pytest.fixture
@@ -32,6 +40,7 @@ def make_app(
     def make(**changes: Any) -> Flask:
         settings = {"home": tmp_path, "database_url": url, "api_keys": KEYS, **changes}
         made.append(create_app(Settings(**settings)))
+        made[-1].test_client_class = canaries.Client
         return made[-1]
 
     yield make
@@ -63,6 +72,7 @@ def library(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     home = tmp_path_factory.mktemp("library")
     file = shutil.copy(sqlite_template, home / "chainrule.db")
     app = create_app(Settings(home=home, database_url=f"sqlite:///{file}", api_keys=KEYS))
+    app.test_client_class = canaries.Client
     yield Caller(app, KEYS["ada"])
     parts(app).database.dispose()
 

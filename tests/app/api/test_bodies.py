@@ -206,3 +206,22 @@ def test_json_that_is_packed_is_refused(library, encoding):
 def test_an_upload_that_is_packed_in_another_way_is_refused(library, encoding):
     answer = library.send(headers={"Content-Encoding": encoding})
     assert "expected gzip or zstd, or none" in problem(answer, 415)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("name=%ff", "the query holds what is not UTF-8 text"),
+        ("name=%", "a % that no two hexadecimal digits follow; write it as %25"),
+        ("limit=%zz", "a % that no two hexadecimal digits follow"),
+    ],
+)
+def test_a_query_that_cannot_be_read_is_refused(library, query, reason):
+    assert reason in problem(library.get(f"/v1/jobs?{query}"), 400)["detail"]
+
+
+def test_a_body_for_no_call_is_not_looked_at(library):
+    for body in (b"{}", b"{"):
+        for method, path, status in (("POST", "/v1/nothing", 404), ("PUT", "/v1/jobs", 405)):
+            answer = library.call(method, path, data=body, content_type="text/plain")
+            problem(answer, status)

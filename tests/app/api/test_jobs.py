@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import datetime
 
@@ -81,6 +82,7 @@ def test_a_dataset_and_a_target_are_enough(ada):
         "metrics": {},
         "model": None,
         "priority": 0,
+        "multiply_adds": 100 * (120 * (17_536 + 34_304) + 30 * 17_536),
         "checkpoint": {"seconds": None, "epochs": None},
         "reproducibility": None,
         "fingerprints": [],
@@ -109,6 +111,8 @@ def test_a_dataset_and_a_target_are_enough(ada):
             "seed": 0,
             "precision": "float32",
         },
+        "dataset_sha256": hashlib.sha256(IRIS).hexdigest(),
+        "validation_dataset_sha256": None,
         "metadata": None,
         "started_at": None,
         "finished_at": None,
@@ -484,6 +488,22 @@ def test_a_job_says_which_rule_ended_it(library):
     for reason, stop in rules.items():
         job = library.trained(dataset, training={"epochs": 2, "stop": stop})
         assert job["stop_reason"] == reason
+
+
+# The datasets that a job was accepted with.
+
+
+@each_database
+def test_a_job_tells_the_digests_of_its_datasets_also_once_they_are_gone(ada):
+    files = [IRIS, IRIS + b"5.1,3.5,1.4,0.2,setosa\n"]
+    training, other = (ada.dataset(file) for file in files)
+    digests = [ada.get(f"/v1/datasets/{dataset}").json["sha256"] for dataset in (training, other)]
+    assert digests == [hashlib.sha256(file).hexdigest() for file in files]
+    job = ada.trained(training, validation={"dataset": other})
+    for dataset in (training, other):
+        assert ada.delete(f"/v1/datasets/{dataset}").status_code == 204
+    found = ada.get(f"/v1/jobs/{job['id']}").json
+    assert [found["dataset_sha256"], found["validation_dataset_sha256"]] == digests
 
 
 # Another dataset to validate on.

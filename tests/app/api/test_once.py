@@ -234,9 +234,10 @@ def test_a_prediction_that_was_refused_leaves_its_key_free(ada):
     assert ada.post(path, json={"instances": SETOSA}, **key("k")).status_code == 200
 
 
-@pytest.mark.parametrize("value", ["", "x" * 256, "ü", "a\tb", "\x7f"])
+@pytest.mark.parametrize("value", ["", "x" * 256, "ü", "a\tb", "\x7f", "a,b"])
 def test_a_key_that_is_none_is_refused(ada, value):
-    reason = "Idempotency-Key: expected 1 to 255 printable ASCII characters"
+    wanted = "1 to 255 printable ASCII characters without a comma"
+    reason = f"Idempotency-Key: expected {wanted}, once"
     dataset = ada.dataset()
     for answer in (submit(ada, dataset, value), ada.send(**key(value))):
         assert problem(answer, 400)["detail"] == reason

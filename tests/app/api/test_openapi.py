@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import get_args
 
@@ -147,6 +148,12 @@ def test_the_bounds_of_a_field_are_in_the_document(document):
     )
 
 
+def test_the_bounds_of_a_whole_number_are_whole(document):
+    seed = schema(document, "JobRequest")["properties"]["seed"]
+    assert (seed["minimum"], seed["exclusiveMaximum"]) == (0, 2**63)
+    assert type(seed["exclusiveMaximum"]) is int
+
+
 def test_an_upload_is_a_form_or_the_raw_bytes(operations):
     content = operations["post", "/v1/datasets"]["requestBody"]["content"]
     assert set(content) == {"multipart/form-data", *MEDIA_TYPES}
@@ -197,11 +204,23 @@ def test_the_parameters_of_a_call_are_in_the_document(operations, path, names):
 def conforms(document, body, place, status="200", kind="application/json"):
     method, path = place
     answer = document["paths"][path][method]["responses"][status]
-    found = {
-        **answer["content"][kind]["schema"],
-        "components": document["components"],
-    }
+    conforms_to(document, body, answer["content"][kind]["schema"])
+
+
+def conforms_to(document, body, described):
+    found = {**described, "components": document["components"]}
     jsonschema.Draft202012Validator(found).validate(body)
+
+
+def data_of(document, event):
+    """The schema of what is within the data of an event."""
+    answer = document["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]
+    [found] = [
+        shape["properties"]["data"]["contentSchema"]
+        for shape in answer["content"]["text/event-stream"]["schema"]["oneOf"]
+        if shape["properties"]["event"]["enum"] == [event]
+    ]
+    return found
 
 
 @each_database
@@ -227,9 +246,10 @@ def test_what_is_answered_is_what_the_document_says(ada, document):
         conforms(document, ada.get(path).json, ("get", described))
     stream = ada.get(f"/v1/jobs/{job['id']}/events", buffered=True).text.split("\n")
     for told in events(stream):
-        body = {"event": told.name, "id": told.id, "data": told.data}
+        body = {"event": told.name, "id": told.id, "data": json.dumps(told.data)}
         place = ("get", "/v1/jobs/{job_id}/events")
         conforms(document, body, place, kind="text/event-stream")
+        conforms_to(document, told.data, data_of(document, told.name))
     predicted = ada.predict(job["model"], [[5.1, 3.5, 1.4, 0.2]])
     conforms(document, predicted.json, ("post", "/v1/models/{model_id}/predict"))
     evaluated = ada.post(f"/v1/models/{job['model']}/evaluate", json={"dataset": uploaded["id"]})

@@ -89,7 +89,6 @@ def forged(text):
         "x",
         "!!!",
         "%00",
-        "%ff",
         "é",
         f"ds_{ABSENT}",
         forged("ds_1"),

@@ -15,6 +15,7 @@ from app.store.database import Database
 from tests import servers
 from tests.app.api.callers import IRIS, KEYS, Caller, parts, problem
 from tests.app.store.rows import race
+from tests.lines import line
 from tests.waiting import wait_until
 
 SOON_SECONDS = 6
@@ -32,10 +33,17 @@ def server():
         yield server
 
 
+@pytest.fixture(scope="module")
+def cable(server):
+    """The line to the server, and the URL that leads over it."""
+    with line(server.url) as laid:
+        yield laid
+
+
 @pytest.fixture
-def ada(server, tmp_path):
+def ada(cable, tmp_path):
     """One who has a dataset, jobs and a model in a database that may come to harm."""
-    url = server.url + "postgres"
+    url = cable[1] + "postgres"
     app = create_app(Settings(home=tmp_path, database_url=url, api_keys=KEYS))
     yield Caller(app, KEYS["ada"])
     parts(app).database.dispose()
@@ -70,21 +78,20 @@ def assert_unavailable(answer):
     assert int(answer.headers["Retry-After"]) > 0
 
 
-@pytest.fixture(params=["frozen", "killed"])
-def away(request, server):
+@pytest.fixture(params=["frozen", "cut", "killed"])
+def away(request, server, cable):
     """Take the server away; and give it back."""
 
-    def take():
-        (server.freeze if request.param == "frozen" else server.kill)()
+    def start():
+        server.start()
+        server.wait_until_it_answers()
 
-    def give():
-        if request.param == "frozen":
-            server.thaw()
-        else:
-            server.start()
-            server.wait_until_it_answers()
-
-    return take, give
+    ways = {
+        "frozen": (server.freeze, server.thaw),
+        "cut": (cable[0].cut, cable[0].mend),
+        "killed": (server.kill, start),
+    }
+    return ways[request.param]
 
 
 def test_while_the_database_is_away_every_call_says_so_soon_and_works_once_it_is_back(calls, away):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -82,7 +83,7 @@ def test_a_redis_that_cannot_save_is_wrong(tmp_path):
 
 def test_a_replica_is_no_broker(redis_url):
     with servers.redis_server() as url, redis.Redis.from_url(url) as client:
-        _, _, port = redis_url.removesuffix("/0").rpartition(":")
+        port = urlsplit(redis_url).port
         client.replicaof("127.0.0.1", port)
         found = look(url)["broker"]
     assert found.state == "wrong"

@@ -21,6 +21,7 @@ OWNER = "ada"
 
 def add_dataset(database: Database, owner: str = OWNER, **changes: Any) -> Dataset:
     described = {"name": "iris.csv", "format": "csv", "sha256": "00", "location": "00.arrow"}
+    described["stored_bytes"] = 700
     with database.writing() as session:
         facts = {"rows": 3, "bytes": 99, "columns": [], **described, **changes}
         return datasets.add(session, owner=owner, **facts)

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from app.store import database as database_module
 from app.store.database import Database, database_clock
 from app.store.tables import Dataset
 from tests.app.store.rows import OWNER, add_dataset, race
@@ -72,6 +73,28 @@ def test_writers_that_read_first_lose_no_update(database, database_url, connect)
     assert race(4, act) == [None] * 4
     with database.reading() as session:
         assert session.scalar(select(Dataset.rows)) == 3 + 4 * 10
+
+
+def test_who_falls_silent_in_a_transaction_holds_nobody_up_for_ever(
+    postgres_url, connect, monkeypatch
+):
+    """A worker that is frozen, or cut off from the database, in the midst of a transaction."""
+    monkeypatch.setattr(database_module, "IDLE_SECONDS", 0.2)
+    silent, other = connect(postgres_url), connect(postgres_url)
+    add_dataset(other)
+    rename = text("UPDATE datasets SET name = :name")
+
+    def fall_silent():
+        with silent.writing() as session:
+            session.execute(rename, {"name": "silent"})
+            with other.writing() as another:
+                another.execute(rename, {"name": "other"})
+            session.execute(rename, {"name": "too late"})
+
+    with pytest.raises(OperationalError):
+        fall_silent()
+    with silent.reading() as session:
+        assert session.scalar(select(Dataset.name)) == "other"
 
 
 def test_the_clock_tells_the_time_to_the_millisecond(database):

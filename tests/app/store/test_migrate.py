@@ -6,9 +6,10 @@ import pytest
 from alembic.util.exc import CommandError
 from sqlalchemy import inspect, text
 
-from app.store import migrate
+from app.store import datasets, migrate
+from app.store.lifecycle import JobStatus
 from app.store.tables import Base
-from tests.app.store.rows import race
+from tests.app.store.rows import OWNER, add_dataset, add_job, force, look, race
 
 
 def test_the_code_and_the_migrations_agree(database):
@@ -33,6 +34,22 @@ def test_up_and_down_and_up_again(empty_database_url, connect):
     tables = set(inspect(database.reader).get_table_names())
     assert tables == {*Base.metadata.tables, "alembic_version"}
     migrate.check(database)
+
+
+def test_jobs_that_were_there_before_get_the_digests_of_their_datasets(empty_database_url, connect):
+    database = connect(empty_database_url)
+    migrate.upgrade(database)
+    dataset, gone = (add_dataset(database, sha256=digest) for digest in ("aa", "bb"))
+    job, older = add_job(database, dataset, validation_dataset_id=gone.id), add_job(database, gone)
+    force(database, older, JobStatus.CANCELLED)
+    force(database, job, JobStatus.CANCELLED)
+    with database.writing() as session:
+        datasets.remove(session, OWNER, gone.id)
+    migrate.downgrade(database, "0005")
+    migrate.upgrade(database)
+    found = [look(database, each.id) for each in (job, older)]
+    assert [each.dataset_sha256 for each in found] == ["aa", None]
+    assert [each.validation_dataset_sha256 for each in found] == [None, None]
 
 
 def test_processes_that_start_together_migrate_once(empty_database_url, connect):

@@ -20,12 +20,13 @@ from app.store.tables import (
     IdempotencyKey,
     Job,
     TrainedModel,
+    TrainingUsage,
     new_id,
     now,
 )
 from tests.app.store.rows import OWNER, add_dataset, add_job, look, succeed, take
 
-OF_NOBODY = {"api_keys"}
+OF_NOBODY = {"api_keys", "rate_limits"}
 """Tables that callers have no access to."""
 
 POINT = {"step": 1, "train_loss": 1.0, "learning_rate": 0.1, "seconds": 0.1, "metrics": {}}
@@ -44,13 +45,15 @@ def filled(postgres):
     with postgres.writing() as session:
         jobs.record_points(session, claim, [{"epoch": 1, **POINT}])
         checkpoints.save(session, claim, b"state", 1, 1, [])
+        jobs.heartbeat(session, claim, 30)
         session.add(IdempotencyKey(owner=OWNER, key="k", fingerprint="f", created_at=0.0))
     succeed(postgres, take(postgres, add_job(postgres, dataset)))
     return postgres
 
 
-TABLES = [Dataset, Job, CurvePoint, Artifact, ArtifactChunk, Checkpoint, TrainedModel]
-TABLES += [IdempotencyKey]
+CHANGED = [Dataset, Job, CurvePoint, Artifact, ArtifactChunk, Checkpoint, TrainedModel]
+CHANGED += [IdempotencyKey]
+TABLES = [*CHANGED, TrainingUsage]
 
 
 def test_every_table_that_callers_have_access_to_has_row_level_security(postgres):
@@ -73,12 +76,21 @@ def test_a_row_shows_itself_to_its_owner_and_to_the_service_alone(filled, table)
     assert seen("charles") == 0
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__tablename__)
+@pytest.mark.parametrize("table", CHANGED, ids=lambda table: table.__tablename__)
 def test_nobody_changes_or_deletes_the_row_of_another(filled, table):
     column = next(iter(table.__table__.primary_key.columns))
     with filled.writing("charles") as session:
         assert session.execute(update(table).values({column.key: column})).rowcount == 0
         assert session.execute(delete(table)).rowcount == 0
+
+
+@pytest.mark.parametrize("act", [delete, insert, update])
+def test_nobody_changes_what_counts_for_a_quota(filled, act):
+    statement = act(TrainingUsage)
+    if act is not delete:
+        statement = statement.values(owner=OWNER, hour=0, worker="", seconds=0.0)
+    with pytest.raises(ProgrammingError, match="denied"), filled.writing(OWNER) as session:
+        session.execute(statement)
 
 
 def test_nobody_writes_a_row_for_another(postgres):

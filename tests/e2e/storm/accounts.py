@@ -20,7 +20,15 @@ from app.config import Settings
 from app.store.blobs import Storage
 from app.store.database import UNAVAILABLE, Database, database_clock
 from app.store.lifecycle import LIVE, MOVES, TERMINAL, JobStatus
-from app.store.tables import Artifact, Checkpoint, CurvePoint, Dataset, Job, TrainedModel
+from app.store.tables import (
+    Artifact,
+    Checkpoint,
+    CurvePoint,
+    Dataset,
+    IdempotencyKey,
+    Job,
+    TrainedModel,
+)
 from tests.e2e.storm.fleet import Fleet
 from tests.e2e.storm.ledger import Entry, Ledger
 
@@ -246,10 +254,12 @@ def check_rests(fleet: Fleet, database: Database, ledger: Ledger) -> str:
 
     The service has ended: a request whose client gave up may still come to its end.
 
+    A key whose request was cut off may stay in flight: it can be taken again after a minute.
+
     Returns
     -------
     str
-        What was pruned.
+        What was pruned, and how many such keys there are.
     """
     with patch.dict("os.environ", fleet.environment), patch.object(prune, "ORPHAN_SECONDS", 0.0):
         settings = Settings()
@@ -266,11 +276,14 @@ def check_rests(fleet: Fleet, database: Database, ledger: Ledger) -> str:
         if left := session.scalars(select(Job.id).where(Job.lease_owner.is_not(None))).all():
             ledger.blame(f"leases of jobs that ended: {left}")
         named = set(session.scalars(select(Dataset.location)))
+        in_flight = select(func.count()).where(IdempotencyKey.status.is_(None))
+        cut_off = session.scalar(in_flight)
     if stored != named:
         ledger.blame(f"files without a dataset: {stored - named}; without a file: {named - stored}")
     if left := list(settings.uploads_folder.glob("*")):
         ledger.blame(f"rests of uploads: {left}")
-    return ", ".join(f"{each.count} {each.name}" for each in swept if each.count) or "nothing"
+    pruned = ", ".join(f"{each.count} {each.name}" for each in swept if each.count) or "nothing"
+    return f"{pruned}; {cut_off} idempotency keys still in flight"
 
 
 def check_integrity(fleet: Fleet, ledger: Ledger) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from tests import servers
+from tests import canaries, servers
 from tests.e2e.services import BRISK, WORKER, Caller, Command, alive
+from tests.lines import Line, line
 from tests.servers import Server
 from tests.waiting import wait_until
 
@@ -46,6 +47,8 @@ class Fleet:
     has_small_disk : bool
         Whether the home is on a disk of its own that can be filled.
     postgres, redis : Server or None
+    lines : dict of str to Line
+        By the name of the server to which the service has one.
     """
 
     def __init__(
@@ -58,13 +61,15 @@ class Fleet:
         has_small_disk: bool,
         postgres: Server | None = None,
         redis: Server | None = None,
+        lines: dict[str, Line] | None = None,
     ) -> None:
         self.shape, self.environment, self.logs = shape, environment, logs
         self.home = Path(environment["CHAINRULE_HOME"])
         self.has_small_disk = has_small_disk
-        self.postgres, self.redis = postgres, redis
-        sqlite = f"sqlite:///{self.home}/chainrule.db"
-        self.database_url = environment.get("CHAINRULE_DATABASE_URL", sqlite)
+        self.postgres, self.redis, self.lines = postgres, redis, lines or {}
+        self.database_url = f"sqlite:///{self.home}/chainrule.db"
+        if postgres is not None:
+            self.database_url = f"{postgres.url}{DATABASE}"
         self._commands = [self._command(name) for name in commands]
         self._names = commands
         self._restart_at: dict[int, float] = {}
@@ -185,13 +190,16 @@ def production(folder: Path) -> Iterator[Fleet]:
         postgres = stack.enter_context(servers.postgres_process())
         redis = stack.enter_context(servers.redis_process())
         s3 = stack.enter_context(servers.s3())
+        to_postgres, postgres_url = stack.enter_context(line(postgres.url))
+        to_redis, redis_url = stack.enter_context(line(redis.url))
         with psycopg.connect(f"{postgres.url}postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {DATABASE}")
         environment = {
             **_environment(folder),
+            "CHAINRULE_API_KEYS": canaries.API_KEYS,
             **servers.s3_bucket(s3, "storm"),
-            "CHAINRULE_DATABASE_URL": f"{postgres.url}{DATABASE}",
-            "CHAINRULE_BROKER_URL": redis.url,
+            "CHAINRULE_DATABASE_URL": f"{postgres_url}{DATABASE}",
+            "CHAINRULE_BROKER_URL": redis_url,
             "CHAINRULE_STORAGE_URL": "s3://storm/datasets",
         }
         assert Command("migrate", environment, folder).wait() == 0
@@ -204,6 +212,7 @@ def production(folder: Path) -> Iterator[Fleet]:
             has_small_disk=small,
             postgres=postgres,
             redis=redis,
+            lines={"PostgreSQL": to_postgres, "Redis": to_redis},
         )
         yield stack.enter_context(_running(fleet))
 
@@ -226,6 +235,7 @@ def _running(fleet: Fleet) -> Iterator[Fleet]:
     try:
         fleet.wait_until_up()
         yield fleet
+        canaries.search(fleet.logs, fleet.environment)
     finally:
         fleet.end()
 

@@ -181,6 +181,16 @@ def _freeze_redis(fleet: Fleet, choice: random.Random) -> Iterable[Later] | None
     return [(choice.uniform(1, 4), lambda: _signal(frozen, signal.SIGCONT))]
 
 
+def _cut(server: str) -> Act:
+    """Drop all that is sent to and from a server, without a word to either."""
+
+    def act(fleet: Fleet, choice: random.Random) -> Iterable[Later] | None:
+        fleet.lines[server].cut()
+        return [(choice.uniform(1, 6), fleet.lines[server].mend)]
+
+    return act
+
+
 def _end_postgres(fleet: Fleet, choice: random.Random) -> Iterable[Later] | None:
     """Shut it down at once, which leaves recovery to the next start; or kill all of it."""
     if fleet.postgres is None or fleet.postgres.process.poll() is not None:
@@ -240,7 +250,9 @@ HARMS = (
     Harm("kill Redis", 4, _kill_redis, _has_redis),
     Harm("empty Redis", 4, _flush_redis, _has_redis),
     Harm("freeze Redis", 1, _freeze_redis, _has_redis),
+    Harm("cut the line to Redis", 2, _cut("Redis"), _has_redis),
     Harm("kill PostgreSQL", 4, _end_postgres, _has_postgres),
+    Harm("cut the line to PostgreSQL", 2, _cut("PostgreSQL"), _has_postgres),
     Harm("fill the disk", 3, _fill_disk, lambda fleet: fleet.has_small_disk),
     Harm("kill everything", 1, _kill_everything),
 )

@@ -21,7 +21,7 @@ from engine.data.formats import CATEGORY_LEVELS, decompress, first_rows, ingest,
 from engine.errors import FormatError
 from engine.spec import MAX_NAME_LENGTH
 
-LIMIT_BYTES = 10**6
+LIMIT_BYTES = 10**7
 
 
 class Folder:
@@ -362,6 +362,70 @@ def test_a_name_may_be_so_long_and_no_longer(folder):
     assert types(folder.read(f"{longest},y\n1,2\n")) == {longest: "integer", "y": "integer"}
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\x1bb", "a\x85b", "e\u0301"])
+def test_a_name_is_printable_and_written_one_way(folder, name):
+    error = refusal_of(folder, f"x,{name}\n1,2\n")
+    assert (error.line, str(error)[:28]) == (1, "line 1: column 2 has a name ")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('x,y\n1,2\n3,"4\n5,6\n', 3),
+        ('x\n1\n"2\n3\n', 3),
+        ('x\n"1\n1"\n"2\n3\n', 4),
+        ('x\n"2""\n', 2),
+        ('x,"y\n1,2\n', 1),
+        ('x\n1\n"' + "2\n" * 100_000, 3),
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_rows(folder, content, line):
+    error = refusal_of(folder, content)
+    assert (error.line, error.column) == (line, None)
+    assert "a quoted value is not closed" in str(error)
+
+
+def test_a_quote_within_a_value_is_part_of_it(folder):
+    assert folder.read('x\n5" pipe\n6"\n"7"""\n').columns[0].levels == ('5" pipe', '6"', '7"')
+
+
+def test_a_value_takes_so_many_bytes_to_read_and_no_more(folder):
+    content = "x,y\n" + "1,2\n" * 500
+    limit = 1002 * formats.VALUE_BYTES
+    assert folder.read(content, limit_bytes=limit).rows == 500
+    with pytest.raises(FormatError, match=f"1,002 values, which take {limit:,} bytes to read"):
+        folder.read(content, limit_bytes=limit - 1)
+    with pytest.raises(FormatError, match="5,000 values"):
+        folder.npz(limit_bytes=10_000, x=np.zeros(5000, np.uint8))
+
+
+def test_a_long_string_is_refused_with_its_row(folder):
+    most = formats.STRING_LIMIT_BYTES
+    assert folder.read(f"x,y\n{'a' * most},1\n").rows == 1
+    error = refusal_of(folder, f"x,y\nb,1\n{'a' * (most + 1)},2\n")
+    assert (error.column, "row 2 holds a string of 32,769 bytes" in str(error)) == ("x", True)
+
+
+@pytest.mark.parametrize("name", ["x", '"\n"'])
+def test_columns_are_counted_before_any_is_made(folder, name, monkeypatch):
+    monkeypatch.setattr(pa.csv, "read_csv", None)
+    content = f"{name}," * 16_384 + "y\n1\n"
+    assert "16,385 columns; at most 16,384 are allowed" in str(refusal_of(folder, content))
+
+
+def test_an_archive_of_very_many_members_is_refused_unread(folder, monkeypatch):
+    content = archive(zipfile.ZIP_DEFLATED, x=npy(np.zeros(3)))
+    listed = len(content) - content.index(b"PK\x01\x02") - 22
+    monkeypatch.setattr(formats, "DIRECTORY_LIMIT_BYTES", listed)
+    assert folder.read(content, "npz").rows == 3
+    monkeypatch.setattr(formats, "DIRECTORY_LIMIT_BYTES", listed - 1)
+    with pytest.raises(FormatError, match=f"lists its members in {listed} bytes"):
+        folder.read(content, "npz")
+    for hidden in (content + b"x", content[:-22] + b"PK\x06\x07" + bytes(16) + content[-22:]):
+        with pytest.raises(FormatError, match="not an NPZ file"):
+            folder.read(hidden, "npz")
+
+
 def test_more_columns_than_a_spec_may_name_are_refused(folder, monkeypatch):
     monkeypatch.setattr(formats, "MAX_COLUMNS", 3)
     assert len(folder.read("a,b,c\n1,2,3\n").columns) == 3
@@ -530,9 +594,9 @@ def test_a_deflated_member_that_was_damaged_is_refused(folder):
 
 def test_an_archive_that_would_unpack_to_too_much_is_refused_unread(folder):
     content = io.BytesIO()
-    np.savez_compressed(content, x=np.zeros(10**6), y=np.zeros(10**6))
+    np.savez_compressed(content, x=np.zeros((10**6, 1)), y=np.zeros((10**6, 1)))
     assert len(content.getvalue()) < 20_000
-    with pytest.raises(FormatError, match=r"unpacks to 16,000,\d+ bytes; at most 1,000,000"):
+    with pytest.raises(FormatError, match=r"unpacks to 16,000,\d+ bytes; at most 10,000,000"):
         folder.read(content.getvalue(), "npz")
     size = sum(member.file_size for member in zipfile.ZipFile(content).infolist())
     with pytest.raises(FormatError, match="unpacks to"):

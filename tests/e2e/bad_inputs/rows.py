@@ -1,0 +1,110 @@
+"""What a row of the tables is: one bad input, and how it is to be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.e2e.services import Caller
+
+USED_KEY = "bad-inputs"
+"""An Idempotency-Key that came with a job of Ada's."""
+
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class World:
+    """A service with keys, and what is in it.
+
+    Parameters
+    ----------
+    ada, bob, stranger : Caller
+        Two owners, and somebody without a key.
+    dataset, job, model : str
+        Ada's: a table of flowers, a job that succeeded on it, and its model.
+    paused, failed : str
+        Ada's jobs that are put aside, and that diverged.
+    theirs : dict of str to str
+        Bob's, by kind.
+    """
+
+    ada: Caller
+    bob: Caller
+    stranger: Caller
+    dataset: str
+    job: str
+    model: str
+    paused: str
+    failed: str
+    theirs: dict[str, str] = field(default_factory=dict)
+
+    def spec(self, **changes: Any) -> dict[str, Any]:
+        """Return a spec that would train, but for the changes."""
+        return {"dataset": self.dataset, "target": "species", **changes}
+
+
+Send = Callable[[World], httpx.Response]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bad input.
+
+    Parameters
+    ----------
+    item : int
+        Its place in the list of what can be wrong.
+    name : str
+    send : callable
+        Sends it to a world; returns the answer.
+    status : int
+    says : str
+        Part of `detail`; where the answer is no problem, nothing.
+    pointer : str or None
+        The place in the body or the query that the answer names.
+    """
+
+    item: int
+    name: str
+    send: Send
+    status: int
+    says: str = ""
+    pointer: str | None = None
+
+
+def posted(item: int, name: str, body: bytes, status: int, says: str, **headers: str) -> Row:
+    """Post bytes as a job."""
+    sent = {**JSON, **{key.replace("_", "-"): value for key, value in headers.items()}}
+    return Row(
+        item, name, lambda w: w.ada.post("/v1/jobs", content=body, headers=sent), status, says
+    )
+
+
+def got(item: int, name: str, path: str, status: int, says: str = "", **headers: str) -> Row:
+    """Get an address, in which names of the world stand in braces."""
+    sent = {key.replace("_", "-"): value for key, value in headers.items()}
+    return Row(item, name, lambda w: w.ada.get(path.format(**vars(w)), headers=sent), status, says)
+
+
+def spec(
+    item: int, name: str, pointer: str | None, says: str, status: int = 422, /, **changes: Any
+) -> Row:
+    """Post a spec that would train, but for the changes."""
+
+    def send(w: World) -> httpx.Response:
+        return w.ada.post("/v1/jobs", json=w.spec(**changes))
+
+    return Row(item, name, send, status, says, pointer)
+
+
+def predicted(item: int, name: str, instances: Any, pointer: str, says: str) -> Row:
+    """Have instances predicted by the model of flowers."""
+
+    def send(w: World) -> httpx.Response:
+        return w.ada.post(f"/v1/models/{w.model}/predict", json={"instances": instances})
+
+    return Row(item, name, send, 422, says, pointer)
