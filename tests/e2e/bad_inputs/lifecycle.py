@@ -161,13 +161,6 @@ PREDICTIONS = [
     ),
     predicted(
         101,
-        "an input missing",
-        [{"petal_width": 1}],
-        "/instances/0/sepal_length",
-        "expected a value",
-    ),
-    predicted(
-        101,
         "an input too many",
         [{**FLOWER, "colour": 1}],
         "/instances/0/colour",
