@@ -38,7 +38,7 @@ DROPOUT = DropoutLayer(rate=0.1)
 @pytest.fixture(scope="module")
 def irises(tmp_path_factory):
     kept = tmp_path_factory.mktemp("iris") / "iris.arrow"
-    return ingest(DATA / "iris.csv", "csv", kept, memory_limit_bytes=0)
+    return ingest(DATA / "iris.csv", "csv", kept, memory_limit_bytes=2**30)
 
 
 def asked(rows, *, stop=None, **fields):

@@ -51,7 +51,7 @@ def trained(rows, how):
 def iris(tmp_path_factory):
     """The irises, and a model of their species that was trained the whole way from the file."""
     kept = tmp_path_factory.mktemp("iris") / "iris.arrow"
-    rows = ingest(DATA / "iris.csv", "csv", kept, memory_limit_bytes=0)
+    rows = ingest(DATA / "iris.csv", "csv", kept, memory_limit_bytes=2**30)
     asked = TrainingSpec(
         target="species",
         network=NetworkSpec(layers=[DenseLayer(units=16)]),
@@ -108,7 +108,7 @@ def test_digits_are_learnt(tmp_path):
     unpacked = tmp_path / "digits.csv"
     with (DATA / "digits.csv.gz").open("rb") as packed:
         unpacked.write_bytes(gzip.decompress(packed.read()))
-    rows = ingest(unpacked, "csv", tmp_path / "digits.arrow", memory_limit_bytes=0)
+    rows = ingest(unpacked, "csv", tmp_path / "digits.arrow", memory_limit_bytes=2**30)
     asked = TrainingSpec(
         target="digit",
         network=NetworkSpec(layers=[DenseLayer(units=64)]),
