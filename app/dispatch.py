@@ -39,6 +39,10 @@ _CHECK_SECONDS = 3
 """How often a worker makes sure that the answer it waits for can still come: one whose line was cut
 without a word would wait for ever."""
 
+_LOAD_SECONDS = 60.0
+"""How long a process that trains may take to start. After Celery's four seconds a machine with more
+to do than it can would have each ended and started again, for ever."""
+
 _LOOK_SECONDS = 0.02
 """How often the embedded worker looks into its own queue; kombu's default is once a second."""
 
@@ -71,6 +75,7 @@ def celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=not embedded(settings),
         worker_pool_start_method="spawn",
+        worker_proc_alive_timeout=_LOAD_SECONDS,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,

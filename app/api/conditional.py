@@ -1,4 +1,4 @@
-"""Entity tags and held answers."""
+"""Entity tags, what they are compared with, and held answers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import orjson
 from flask import Response, request
 from pydantic import BaseModel
+from werkzeug.exceptions import PreconditionFailed
 
 from app.api.services import services
 from app.api.waiting import looks
@@ -33,6 +34,21 @@ def answer_tagged(body: BaseModel, tag: str) -> Response:
     response.set_etag(tag)
     response.make_conditional(request)
     return response
+
+
+def unless_changed(tag: str) -> None:
+    """Refuse to change what is not what the caller has seen, where `If-Match` says what that is.
+
+    Called when all else is in order, within the transaction, which is then taken back.
+
+    Parameters
+    ----------
+    tag : str
+        The resource's entity tag before the change.
+    """
+    if "If-Match" in request.headers and not request.if_match.contains(tag):
+        reason = f'it has changed: its ETag is now "{tag}"; look at it again'
+        raise PreconditionFailed(f"If-Match: {reason}")
 
 
 def hold(tag: Callable[[], tuple[str, bool]], seconds: float) -> None:

@@ -18,7 +18,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.api import once, schemas
 from app.api.bodies import once_each
-from app.api.conditional import answer, answer_json, answer_tagged
+from app.api.conditional import answer, answer_json, answer_tagged, unless_changed
 from app.api.errors import BodyError, invalid
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
@@ -262,5 +262,6 @@ def remove(path: schemas.DatasetPath) -> tuple[str, int]:
     """Delete a dataset that no live job uses."""
     with writing() as session:
         location = datasets.remove(session, owner(), path.dataset_id)
+        unless_changed(path.dataset_id)
     services().storage.delete(location)
     return "", 204

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Literal, cast
 
 from flask import Response, request, url_for
@@ -11,7 +12,7 @@ from flask_openapi3.models.tag import Tag
 from sqlalchemy.orm import Session
 
 from app.api import charts, schemas
-from app.api.conditional import answer, answer_tagged, hold
+from app.api.conditional import answer, answer_tagged, hold, unless_changed
 from app.api.once import once
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
@@ -193,12 +194,19 @@ def point_of(row: CurvePoint) -> charts.Point:
     return {**{name: getattr(row, name) for name in charts.COLUMNS}, **row.metrics}
 
 
+def _moved(session: Session, job_id: str, move: Callable[[Session, str, str], Job]) -> Response:
+    tag = _tag(jobs.get(session, owner(), job_id, lock=True))
+    job = move(session, owner(), job_id)
+    unless_changed(tag)
+    return answer(resource(job))
+
+
 @bp.post("/<job_id>/cancel", responses={200: schemas.Job})
 def cancel(path: schemas.JobPath) -> Response:
     """Cancel a job: at once while it waits, within two seconds while it runs."""
 
     def work(session: Session) -> Response:
-        return answer(resource(jobs.request_cancel(session, owner(), path.job_id)))
+        return _moved(session, path.job_id, jobs.request_cancel)
 
     return once(work)
 
@@ -208,7 +216,7 @@ def pause(path: schemas.JobPath) -> Response:
     """Put a job aside: at once while it waits, within two seconds while it runs."""
 
     def work(session: Session) -> Response:
-        return answer(resource(jobs.request_pause(session, owner(), path.job_id)))
+        return _moved(session, path.job_id, jobs.request_pause)
 
     return once(work)
 
@@ -218,7 +226,7 @@ def resume(path: schemas.JobPath) -> Response:
     """Go on with a paused job from where it stopped, or take back a pause not yet heard."""
 
     def work(session: Session) -> Response:
-        return answer(resource(jobs.resume(session, owner(), path.job_id)))
+        return _moved(session, path.job_id, jobs.resume)
 
     response = once(work)
     services().doorbell.ring(path.job_id)
@@ -229,5 +237,7 @@ def resume(path: schemas.JobPath) -> Response:
 def remove(path: schemas.JobPath) -> tuple[str, int]:
     """Delete a job that has ended, with its curve and checkpoint; its model stays."""
     with writing() as session:
+        tag = _tag(jobs.get(session, owner(), path.job_id, lock=True))
         jobs.remove(session, owner(), path.job_id)
+        unless_changed(tag)
     return "", 204

@@ -8,7 +8,7 @@ from flask_openapi3.models.tag import Tag
 from sqlalchemy.orm import Session
 
 from app.api import schemas
-from app.api.conditional import answer, answer_tagged
+from app.api.conditional import answer, answer_tagged, unless_changed
 from app.api.once import once
 from app.api.pages import answer_page
 from app.api.services import services
@@ -70,12 +70,18 @@ def show(path: schemas.KeyPath) -> Response:
     """Show whose a key is, what it is for, and when it was last used."""
     with services().database.reading() as session:
         key = keys.get(session, path.key_id)
-    return answer_tagged(resource(key), f"{key.id}.{key.revoked_at or ''}.{key.used_at or ''}")
+    return answer_tagged(resource(key), _tag(key))
+
+
+def _tag(key: ApiKey) -> str:
+    return f"{key.id}.{key.revoked_at or ''}.{key.used_at or ''}"
 
 
 @bp.delete("/<key_id>", responses={204: None})
 def revoke(path: schemas.KeyPath) -> tuple[str, int]:
     """Revoke a key: it opens nothing from now on, and stays in the list."""
     with services().database.writing() as session:
+        tag = _tag(keys.get(session, path.key_id))
         keys.revoke(session, path.key_id)
+        unless_changed(tag)
     return "", 204

@@ -13,7 +13,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api import schemas
-from app.api.conditional import answer, answer_json, answer_tagged
+from app.api.conditional import answer, answer_json, answer_tagged, unless_changed
 from app.api.datasets import file_of
 from app.api.errors import BodyError, pointer
 from app.api.once import once_apart
@@ -46,7 +46,11 @@ def show(path: schemas.ModelPath) -> Response:
     """Show a model: what it takes, what it answers, and how well it did."""
     with reading() as session:
         model = trained_models.get(session, owner(), path.model_id)
-        return answer_tagged(resource(model), f"{model.id}.{model.job_id}")
+        return answer_tagged(resource(model), _tag(model))
+
+
+def _tag(model: TrainedModel) -> str:
+    return f"{model.id}.{model.job_id}"
 
 
 def resource(model: TrainedModel) -> schemas.Model:
@@ -182,5 +186,7 @@ def _npz(data: bytes) -> bytes:
 def remove(path: schemas.ModelPath) -> tuple[str, int]:
     """Delete a model."""
     with writing() as session:
+        tag = _tag(trained_models.get(session, owner(), path.model_id))
         trained_models.remove(session, owner(), path.model_id)
+        unless_changed(tag)
     return "", 204

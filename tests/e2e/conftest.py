@@ -21,7 +21,7 @@ DATABASE = "end_to_end"
 
 GUARDED = {
     "CHAINRULE_API_KEYS": json.dumps(canaries.GUARDED_KEYS),
-    "CHAINRULE_FAILED_LOGINS_PER_MINUTE": "1000000",
+    "CHAINRULE_FAILED_LOGINS_PER_MINUTE": "60000",
     "CHAINRULE_UPLOAD_LIMIT_BYTES": str(16 << 20),
     "CHAINRULE_UNPACKED_LIMIT_BYTES": str(64 << 20),
     "CHAINRULE_BODY_LIMIT_BYTES": str(4 << 20),
@@ -114,13 +114,12 @@ def run_production(
             **BRISK,
             **_environment(home),
             **servers.s3_bucket(s3_server, bucket),
-            "CHAINRULE_DATABASE_URL": f"{postgres_server}{name}",
+            "CHAINRULE_DATABASE_URL": servers.migrated(f"{postgres_server}{name}"),
             "CHAINRULE_API_KEYS": canaries.API_KEYS,
             "CHAINRULE_BROKER_URL": broker_url,
             "CHAINRULE_STORAGE_URL": f"s3://{bucket}/datasets",
             **changes,
         }
-        assert Command("migrate", environment).wait() == 0
         commands = [Command(name, environment) for name in ("api", "worker")]
         url = environment["CHAINRULE_DATABASE_URL"]
         with _running(Service(environment, commands, False, url, broker)) as service:

@@ -15,7 +15,6 @@ from sqlalchemy import select
 
 from app import launcher
 from app.config import Settings
-from app.store import migrate
 from app.store.database import Database, database_clock
 from app.store.lifecycle import LIVE
 from app.store.tables import Checkpoint, Job
@@ -213,13 +212,6 @@ class Site:
         canaries.search(self.home, self.environment)
 
 
-def migrated(url: str) -> None:
-    """Bring a database to the newest revision."""
-    database = Database(url)
-    migrate.upgrade(database)
-    database.dispose()
-
-
 @contextmanager
 def site(home: Path, *, production: bool) -> Iterator[Site]:
     """Run a site with no worker yet: SQLite and no broker, or PostgreSQL and Redis."""
@@ -237,7 +229,7 @@ def site(home: Path, *, production: bool) -> Iterator[Site]:
             environment["CHAINRULE_DATABASE_URL"] = f"{database.url}postgres"
             environment["CHAINRULE_BROKER_URL"] = broker.url
             environment["CHAINRULE_API_KEYS"] = canaries.API_KEYS
-        migrated(environment["CHAINRULE_DATABASE_URL"])
+        servers.migrated(environment["CHAINRULE_DATABASE_URL"])
         found = Site(environment, database, broker)
         try:
             found.caller.wait_until_ready()

@@ -197,3 +197,49 @@ def test_nobody_waits_in_a_process_that_is_to_end(ada, job):
     ask_to_end(ada.app)
     answer, seconds = timed(lambda: ada.get(f"{job}?wait=20"))
     assert (answer.json["status"], seconds < 10) == ("queued", True)
+
+
+@pytest.fixture
+def ended(ada):
+    """The paths of a dataset, a job that has ended, and its model."""
+    dataset = ada.dataset()
+    job = ada.trained(dataset)
+    return [f"/v1/models/{job['model']}", f"/v1/jobs/{job['id']}", f"/v1/datasets/{dataset}"]
+
+
+@each_database
+@pytest.mark.parametrize("sent", ['"old"', "old", 'W/"{tag}"', '"x", "y"', ""])
+def test_what_is_not_as_the_caller_has_seen_it_is_not_deleted(ada, ended, sent):
+    for path in ended:
+        tag = ada.get(path).headers["ETag"].strip('"')
+        answer = ada.delete(path, headers={"If-Match": sent.replace("{tag}", tag)})
+        assert tag in problem(answer, 412)["detail"]
+        assert ada.get(path).headers["ETag"].strip('"') == tag
+
+
+@each_database
+@pytest.mark.parametrize("sent", ['"{tag}"', "*", '"x", "{tag}"'])
+def test_what_is_as_the_caller_has_seen_it_is_deleted(ada, ended, sent):
+    for path in ended:
+        tag = ada.get(path).headers["ETag"].strip('"')
+        answer = ada.delete(path, headers={"If-Match": sent.replace("{tag}", tag)})
+        assert answer.status_code == 204, answer.text
+        problem(ada.delete(path, headers={"If-Match": "*"}), 404)
+
+
+@pytest.mark.parametrize("move", ["cancel", "pause"])
+def test_a_job_that_has_changed_is_not_moved(ada, job, move):
+    sent = {"If-Match": ada.get(job).headers["ETag"]}
+    with parts(ada.app).database.writing() as session:
+        jobs.claim(session, job.rsplit("/", 1)[1], "worker:1", 0)
+    problem(ada.post(f"{job}/{move}", headers=sent), 412)
+    assert ada.get(job).json["status"] == "running"
+    now = {"If-Match": ada.get(job).headers["ETag"]}
+    assert ada.post(f"{job}/{move}", headers=now).json["status"] != "running"
+
+
+def test_a_key_that_has_changed_is_not_revoked(ada):
+    key = ada.post("/v1/keys", json={"owner": "mary", "scopes": ["read"]}).json["id"]
+    problem(ada.delete(f"/v1/keys/{key}", headers={"If-Match": '"old"'}), 412)
+    sent = {"If-Match": ada.get(f"/v1/keys/{key}").headers["ETag"]}
+    assert ada.delete(f"/v1/keys/{key}", headers=sent).status_code == 204
