@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.preprocessing import ClassEncoder, FeatureEncoder, TargetScaler
+from engine.data.preprocessing import FeatureEncoder
 from engine.data.table import InputColumn
+from engine.data.targets import ClassEncoder, TargetScaler
 from engine.errors import CheckpointError
 from engine.model import Model, architecture_for
-from engine.network import uses_embedding
 from engine.spec import ResolvedSpec
 from engine.training import TrainingState
 
-VERSION = 1
+VERSION = 2
 
 DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -150,17 +150,16 @@ def _write(kind: str, tensors: Mapping[str, NDArray[Any]], content: dict[str, An
 
 def dump_model(model: Model) -> bytes:
     """Return a model as bytes."""
+    center, factor = model.features.scale
     tensors = {
         **model.network.tensors(),
-        "features.center": model.features.center,
-        "features.scale": model.features.scale,
+        "features.center": center,
+        "features.scale": factor,
     }
     content: dict[str, Any] = {
         "spec": model.settings.model_dump(mode="json"),
-        "inputs": [
-            {"name": c.name, "type": c.type, "levels": list(c.levels), "shape": list(c.shape)}
-            for c in model.features.inputs
-        ],
+        "inputs": [vars(column) for column in model.features.inputs],
+        "features": model.features.facts,
     }
     if isinstance(model.target, ClassEncoder):
         content["classes"] = list(model.target.classes)
@@ -191,11 +190,11 @@ def load_model(data: bytes) -> Model:
     tensors, content = _read(data, "model")
     settings = ResolvedSpec.model_validate(content["spec"])
     inputs = tuple(
-        InputColumn(c["name"], c["type"], tuple(c["levels"]), tuple(c["shape"]))
+        InputColumn(c["name"], c["type"], tuple(c["levels"]), tuple(c["shape"]), c["required"])
         for c in content["inputs"]
     )
-    center, scale = tensors["features.center"], tensors["features.scale"]
-    features = FeatureEncoder(inputs, center, scale, uses_embedding(settings.network))
+    scale = tensors["features.center"], tensors["features.scale"]
+    features = FeatureEncoder.restore(inputs, settings.columns, scale, content["features"])
     target = _target(settings, content, tensors)
     network = architecture_for(settings, features, target).build(settings.precision)
     _fill(network.tensors(), tensors)

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from engine import spec
 from engine.arrays import ALIGNMENT_BYTES, Shape
 from engine.data.batches import BLOCK_BYTES
+from engine.data.choices import most_inputs
 from engine.data.profiling import ColumnProfile
 from engine.errors import SpecError
 from engine.losses import bind_loss
 from engine.network import Architecture
 from engine.optimizers import remembered, shrinks
 from engine.resolution import inputs_of, outputs_of
-from engine.spec import ResolvedSpec, ValidationFolds, ValidationPart
+from engine.spec import ColumnSpec, ResolvedSpec, ValidationFolds, ValidationPart
 from engine.stack import stacks
 from engine.training import ROWS_AT_ONCE, architecture_of, batch_rows
 from engine.wires import Wire, Workspace
@@ -46,6 +47,12 @@ CODE_BYTES = 4
 
 LABELLING_BYTES = 96
 """Of a row while classes become labels, and rows are drawn: lists of objects, and vectors."""
+
+NAMING_BYTES = 400
+"""Of a level while numbers or texts become the names of levels, and these become codes."""
+
+NAMING_CELLS = 4
+"""How many times the column is there meanwhile."""
 
 FITTING_CELLS = 3
 """How many times the column, or the targets, that is being fitted is there meanwhile."""
@@ -227,6 +234,9 @@ class _Training:
     def _profile(self) -> dict[str, ColumnProfile]:
         return {column.name: column for column in self.columns}
 
+    def _choice(self, column: ColumnProfile) -> ColumnSpec:
+        return self.settings.columns[column.name]
+
     @cached_property
     def _itemsize(self) -> int:
         return np.dtype(self.settings.precision).itemsize
@@ -241,7 +251,7 @@ class _Training:
         features = [self._profile[name] for name in s.features]
         targets = [self._profile[name] for name in s.targets]
         outputs = outputs_of(s.task, s.loss, targets)
-        return architecture_of(s, inputs_of(s.network, features), outputs)
+        return architecture_of(s, inputs_of(features, s.columns), outputs)
 
     @cached_property
     def _parameters(self) -> int:
@@ -276,16 +286,17 @@ class _Training:
 
     def _table(self) -> Parts:
         """Return what is read; tensors stay in the file, which is mapped."""
-        named = [self._profile[name] for name in self.settings.columns]
+        named = [self._profile[name] for name in self.settings.column_names]
         row = sum(_cell_bytes(column) for column in named if not column.shape)
         return Parts({"/dataset": row * self._all_rows})
 
     def _copies(self) -> Parts:
-        """Return what rows that count, and those on each side of a split, take by themselves."""
+        """Return what rows that count, or have a target, and both sides of a split take again."""
         s = self.settings
         copies = (s.sample_weight is not None) + (self._folds > 0)
+        copies += any(self._profile[name].missing for name in s.targets)
         copies += isinstance(s.validation, ValidationPart) and s.validation.fraction > 0
-        row = sum(_cell_bytes(self._profile[name]) for name in s.columns)
+        row = sum(_cell_bytes(self._profile[name]) for name in s.column_names)
         return Parts({"/dataset": copies * row * self._all_rows})
 
     @cached_property
@@ -305,8 +316,8 @@ class _Training:
     def _fitting(self) -> Parts:
         """Return what is there while a column is fitted: for a fold, the rows of all before it."""
         features = [self._profile[name] for name in self.settings.features]
-        widest = max(_fitting_bytes(column) for column in features)
-        parts = Parts({"/dataset": self.rows * max(widest, LABELLING_BYTES)})
+        widest = max(_fitting_bytes(c, self._choice(c), self.rows) for c in features)
+        parts = Parts({"/dataset": widest})
         if self._folds:
             parts += self._of_all(Parts({"/dataset": self._data_bytes}))
         return parts + self._copies()
@@ -315,9 +326,10 @@ class _Training:
         """Return what is there while rows become those that the network sees, beside these."""
         s = self.settings
         features = [self._profile[name] for name in s.features]
-        checked = max(math.prod(column.shape or ()) for column in features)
+        rows = self._all_rows
+        read = max(_reading_bytes(c, self._choice(c), rows) for c in features)
         targets = 0 if self._classifies else FITTING_CELLS * CELL_BYTES * len(s.targets)
-        on_the_way = self._all_rows * max(checked, targets, LABELLING_BYTES)
+        on_the_way = max(read, targets * rows, LABELLING_BYTES * rows)
         return Parts({"/dataset": on_the_way}) + self._copies()
 
     def _state(self) -> Parts:
@@ -438,11 +450,22 @@ def _cell_bytes(column: ColumnProfile) -> int:
     return CELL_BYTES * math.prod(column.shape or ())
 
 
-def _fitting_bytes(column: ColumnProfile) -> int:
-    """Return what a row takes while its column is fitted; a tensor is worked on in place."""
+def _fitting_bytes(column: ColumnProfile, choice: ColumnSpec, rows: int) -> int:
+    """Return what is there while a column is fitted; a tensor is worked on in place."""
     if column.shape:
-        return (CELL_BYTES + 1) * math.prod(column.shape)
-    return FITTING_CELLS * CELL_BYTES
+        return (CELL_BYTES + 1) * math.prod(column.shape) * rows
+    numbers, _ = most_inputs(column, choice) if choice.type == "timestamp" else (1, 0)
+    cells = FITTING_CELLS * CELL_BYTES * numbers * rows
+    return max(cells, LABELLING_BYTES * rows, _reading_bytes(column, choice, rows))
+
+
+def _reading_bytes(column: ColumnProfile, choice: ColumnSpec, rows: int) -> int:
+    """Return what is there while a column is read in the terms of its encoding."""
+    if choice.type != "category":
+        return max(math.prod(column.shape or ()), 2) * rows
+    if column.type == "category":
+        return 2 * CELL_BYTES * rows
+    return NAMING_CELLS * CELL_BYTES * rows + NAMING_BYTES * (column.distinct or 0)
 
 
 def _each(layers: Sequence[spec.Layer]) -> Iterator[spec.Layer]:

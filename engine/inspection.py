@@ -10,8 +10,8 @@ import numpy as np
 
 from engine.arrays import Labels, Matrix, Tensor
 from engine.data.batches import Examples
-from engine.data.preprocessing import ClassEncoder
 from engine.data.table import Table
+from engine.data.targets import ClassEncoder
 from engine.layers.convolution import Conv2d
 from engine.layers.dense import Dense
 from engine.losses import bind_loss

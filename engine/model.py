@@ -16,19 +16,14 @@ from numpy.typing import NDArray
 from engine import spec
 from engine.arrays import Labels, Matrix, Vector
 from engine.data.batches import Examples
-from engine.data.preprocessing import (
-    ClassEncoder,
-    FeatureEncoder,
-    TargetScaler,
-    coded_levels,
-    input_shape,
-    present,
-)
+from engine.data.encoding import check_present
+from engine.data.preprocessing import FeatureEncoder
 from engine.data.splits import folds, split
 from engine.data.table import InputColumn, Table
+from engine.data.targets import ClassEncoder, TargetScaler, has_targets
 from engine.errors import DataError, SchemaError
 from engine.metrics import classification_metrics, confusion, regression_metrics
-from engine.network import Architecture, Inputs, Network, uses_embedding
+from engine.network import Architecture, Inputs, Network
 from engine.spec import ResolvedSpec
 from engine.training import TrainingData, architecture_of
 
@@ -69,6 +64,8 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
     """
     table = _counted(table, settings)
     classes, asked = _classes(table, settings), settings.validation
+    if validation is not None:
+        validation = _with_targets(validation, settings)
     if not isinstance(asked, spec.ValidationPart):
         return _prepare(table, validation, settings, classes)
     labels = classes.transform(table) if classes else None
@@ -89,14 +86,30 @@ def prepare_folds(table: Table, settings: ResolvedSpec, count: int) -> list[Prep
 
 
 def _counted(table: Table, settings: ResolvedSpec) -> Table:
-    """Return the rows that count at all."""
+    """Return the rows that count at all, of those that have a target."""
+    table = _with_targets(table, settings)
     if settings.sample_weight is None:
         return table
-    weights = present(table.column(settings.sample_weight)).values
-    rows = np.flatnonzero(weights)
+    rows = np.flatnonzero(_weights(table, settings.sample_weight))
     if not len(rows):
         raise SchemaError(settings.sample_weight, "a number above 0 in some row", "none")
     return table.take(rows)
+
+
+def _with_targets(table: Table, settings: ResolvedSpec) -> Table:
+    """Return the rows that have a value in every target; without one nothing is learnt."""
+    found = has_targets(table, settings.targets)
+    if found.all():
+        return table
+    if not found.any():
+        raise SchemaError(settings.targets[0], "a target in some row", "none")
+    return table.take(np.flatnonzero(found))
+
+
+def _weights(table: Table, name: str) -> Vector:
+    column = table.column(name)
+    check_present(column)
+    return column.values
 
 
 def _classes(table: Table, settings: ResolvedSpec) -> ClassEncoder | None:
@@ -115,8 +128,7 @@ def _prepare(
     settings: ResolvedSpec,
     classes: ClassEncoder | None,
 ) -> Prepared:
-    coded = uses_embedding(settings.network)
-    features = FeatureEncoder.fit(training, settings.features, coded=coded)
+    features = FeatureEncoder.fit(training, settings.features, settings.columns)
     scales = not isinstance(settings.loss, spec.Poisson)
     target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
     encode = _Encode(settings, features, target)
@@ -132,9 +144,8 @@ def architecture_for(
     settings: ResolvedSpec, features: FeatureEncoder, target: ClassEncoder | TargetScaler
 ) -> Architecture:
     """Return what the network is for these columns."""
-    shape = input_shape(features.inputs, coded=features.coded)
-    levels = coded_levels(features.inputs) if features.coded else {}
-    return architecture_of(settings, Inputs(shape, levels), _outputs(settings, target))
+    inputs = Inputs(features.shape, features.codes)
+    return architecture_of(settings, inputs, _outputs(settings, target))
 
 
 def _outputs(settings: ResolvedSpec, target: ClassEncoder | TargetScaler) -> int:
@@ -164,8 +175,7 @@ class _Encode:
         """Return how much each row counts as its column says, mean 1, or None without one."""
         if self.settings.sample_weight is None:
             return None
-        weights = present(table.column(self.settings.sample_weight)).values
-        return self._normalized(np.asarray(weights, dtype=np.float64))
+        return self._normalized(_weights(table, self.settings.sample_weight))
 
     def row_weights(self, table: Table) -> Vector | None:
         """Return how much each row counts in training, mean 1, or None where all count alike."""
@@ -206,11 +216,14 @@ class Evaluation:
 
     Parameters
     ----------
+    rows : int
+        Measured on: those that have a target.
     metrics : dict of str to float
     confusion : ndarray of shape (classes, classes), or None
         How many rows of each true class (down) were taken for each class (across).
     """
 
+    rows: int
     metrics: dict[str, float]
     confusion: NDArray[np.intp] | None
 
@@ -237,6 +250,12 @@ class Model:
     def inputs(self) -> tuple[InputColumn, ...]:
         """The columns that a prediction needs, in order."""
         return self.features.inputs
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that were left out: a row may have them, but they say nothing."""
+        columns = self.settings.columns
+        return tuple(name for name, choice in columns.items() if choice.encode == "drop")
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -276,9 +295,12 @@ class Model:
         SchemaError
             As `predict`; or a row's class was not there when training.
         """
+        table = _with_targets(table, self.settings)
         y = self.predict(table)
         if not isinstance(self.target, ClassEncoder):
-            return Evaluation(regression_metrics(y, self.target.raw(table)), None)
+            metrics = regression_metrics(y, self.target.raw(table))
+            return Evaluation(table.rows, metrics, None)
         labels = self.target.transform(table)
         few = len(self.target.classes) <= CONFUSION_CLASSES
-        return Evaluation(classification_metrics(y, labels), confusion(y, labels) if few else None)
+        counts = confusion(y, labels) if few else None
+        return Evaluation(table.rows, classification_metrics(y, labels), counts)

@@ -5,16 +5,20 @@ All that can be known before training is refused here, with a pointer into the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from engine import spec
-from engine.data.preprocessing import coded_levels, input_shape
+from engine.data.choices import check_text, decide, id_note, most_inputs, path_of
+from engine.data.encoding import TEXTS
+from engine.data.preprocessing import input_shape
 from engine.data.profiling import ColumnProfile
-from engine.data.table import NUMERIC, InputColumn, nearest
+from engine.data.table import NUMERIC, nearest
 from engine.errors import SpecError
 from engine.network import Architecture, Inputs, uses_embedding
 from engine.spec import (
+    ColumnSpec,
     DenseLayer,
+    EmbeddingLayer,
     NetworkSpec,
     ResolvedSpec,
     Task,
@@ -30,6 +34,8 @@ MAX_INTEGER_CLASSES = 20
 
 MIN_ROWS_FOR_VALIDATION = 50
 AUTO_NETWORK = NetworkSpec(layers=[DenseLayer(units=128), DenseLayer(units=128)])
+AUTO_EMBEDDING = EmbeddingLayer()
+"""Comes first in an automatic network where a category has many levels."""
 
 
 def resolve(
@@ -60,24 +66,31 @@ def resolve(
     """
     profile = {column.name: column for column in columns}
     targets = _targets(asked, profile)
-    features = _features(asked, profile)
+    _check_columns(asked, profile)
+    features, choices = _features(asked, profile, rows)
     task = asked.task or _infer_task(targets)
     _check_targets(task, targets)
     loss = _loss(asked, task, targets)
-    network = AUTO_NETWORK if asked.network == "auto" else asked.network
+    network = _network(asked, choices)
     _check_weights(asked, profile, targets, task)
-    _check_budget(network, features, outputs_of(task, loss, targets), parameter_budget)
+    inputs = inputs_of(features, choices)
+    _check_budget(network, inputs, outputs_of(task, loss, targets), parameter_budget)
     decided = {
         "features": [column.name for column in features],
+        "columns": _in_order({**asked.columns, **choices, **_left_out(targets)}, profile),
         "task": task,
         "network": network,
         "loss": loss,
         "training": _training(asked),
-        "validation": _validation(asked, rows),
+        "validation": _validation(asked, rows - max(target.missing for target in targets)),
     }
     if isinstance(asked.validation, ValidationDataset):
         weight = [] if asked.sample_weight is None else [profile[asked.sample_weight]]
         _check_alike([*features, *targets, *weight], validation_columns)
+        _check_gaps(features, choices, validation_columns)
+        for target in validation_columns:
+            if target.name in asked.targets:
+                _check_target("/validation/dataset", target)
     return ResolvedSpec.model_validate({**dict(asked), **decided})
 
 
@@ -89,47 +102,122 @@ def _targets(asked: TrainingSpec, profile: Mapping[str, ColumnProfile]) -> list[
             raise SpecError(path, _no_column(name, profile))
         if asked.targets.count(name) > 1:
             raise SpecError(path, f"{name!r} is given twice")
-        _check_present(path, profile[name])
+        _check_target(path, profile[name])
     return [profile[name] for name in asked.targets]
+
+
+def _check_target(path: str, target: ColumnProfile) -> None:
+    if target.distinct == 0:
+        found = f"no value in any of its {target.missing} rows"
+        raise SpecError(path, f"column {target.name!r} has {found}; there is nothing to learn")
+    _check_finite(path, target)
+
+
+def _left_out(targets: Sequence[ColumnProfile]) -> dict[str, ColumnSpec]:
+    """Return what is said of targets that are missing in some rows."""
+    return {
+        target.name: ColumnSpec(note=f"rows left out as they have no value here: {target.missing}")
+        for target in targets
+        if target.missing
+    }
+
+
+def _in_order(
+    columns: Mapping[str, ColumnSpec], profile: Mapping[str, ColumnProfile]
+) -> dict[str, ColumnSpec]:
+    """Return what is said of columns in the dataset's order, whatever order it was sent in."""
+    return {name: columns[name] for name in profile if name in columns}
 
 
 def _no_column(name: str, profile: Mapping[str, ColumnProfile]) -> str:
     return f"the dataset has no column {name!r}{nearest(name, profile)}"
 
 
-def _features(asked: TrainingSpec, profile: Mapping[str, ColumnProfile]) -> list[ColumnProfile]:
-    names = asked.features
-    if names is None:
-        taken = {*asked.targets, asked.sample_weight}
-        names = [name for name in profile if name not in taken]
-    if not names:
-        raise SpecError("/features", "the dataset has no column beside the target")
+def _check_columns(asked: TrainingSpec, profile: Mapping[str, ColumnProfile]) -> None:
+    """Refuse to do something to what is no feature."""
+    for name, wanted in asked.columns.items():
+        if name not in profile:
+            raise SpecError(path_of(name), _no_column(name, profile))
+        drops, listed = wanted.encode == "drop", name in (asked.features or ())
+        if drops and listed:
+            raise SpecError(path_of(name, "encode"), f"{name!r} is one of the features as well")
+        given = wanted.model_fields_set - {"note"}
+        is_feature = listed if asked.features else name != asked.sample_weight
+        if given and (name in asked.targets or not (is_feature or drops)):
+            use = "the target" if name in asked.targets else "no feature"
+            raise SpecError(path_of(name), f"{name!r} is {use}; leave it out here")
+
+
+def _features(
+    asked: TrainingSpec, profile: Mapping[str, ColumnProfile], rows: int
+) -> tuple[list[ColumnProfile], dict[str, ColumnSpec]]:
+    """Return the features, and what happens to them, and to what was left out as an id."""
+    names, columns = _names(asked, profile, rows)
+    embeds = None if asked.network == "auto" else uses_embedding(asked.network)
     for position, name in enumerate(names):
         path = "/features" if asked.features is None else f"/features/{position}"
         if name not in profile:
             raise SpecError(path, _no_column(name, profile))
         if name in asked.targets:
             raise SpecError(path, f"{name!r} is the target; leave it out of the features")
-        if names.count(name) > 1:
-            raise SpecError(path, f"{name!r} is given twice")
-        _check_feature(path, profile[name])
-    return [profile[name] for name in names]
+        column, wanted = profile[name], asked.columns.get(name, ColumnSpec())
+        if wanted.type is None:
+            check_text(path, column, rows)
+        _check_finite(path, column)
+        if column.shape:
+            _check_present(path, column)
+        columns[name] = decide(column, wanted, rows, embeds=embeds)
+    return [profile[name] for name in names], columns
 
 
-def _check_feature(path: str, column: ColumnProfile) -> None:
-    if column.type in ("text", "timestamp"):
-        advice = "list the other columns in `features`, or upload it as numbers or categories"
-        raise SpecError(path, f"column {column.name!r} is {column.type}; {advice}")
-    _check_present(path, column)
+def _names(
+    asked: TrainingSpec, profile: Mapping[str, ColumnProfile], rows: int
+) -> tuple[list[str], dict[str, ColumnSpec]]:
+    """Return the names of the features, and why some columns are none."""
+    if asked.features is not None:
+        for position, name in enumerate(asked.features):
+            if asked.features.count(name) > 1:
+                raise SpecError(f"/features/{position}", f"{name!r} is given twice")
+        return asked.features, {}
+    taken = {*asked.targets, asked.sample_weight}
+    names, ids = [], {}
+    for name, column in profile.items():
+        note = id_note(column, rows) if name not in asked.columns else None
+        if name not in taken and note:
+            ids[name] = ColumnSpec(encode="drop", note=note)
+        elif name not in taken and asked.columns.get(name, ColumnSpec()).encode != "drop":
+            names.append(name)
+    if not names:
+        reason = "the dataset has no column beside the target"
+        raise SpecError("/features", f"{reason} but ids: {_quoted(ids)}" if ids else reason)
+    return names, ids
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _network(asked: TrainingSpec, columns: Mapping[str, ColumnSpec]) -> NetworkSpec:
+    """Return the network, with vectors for the levels of categories that have many."""
+    if asked.network != "auto":
+        return asked.network
+    if any(choice.encode == "embedding" for choice in columns.values()):
+        return NetworkSpec(layers=[AUTO_EMBEDDING, *AUTO_NETWORK.layers])
+    return AUTO_NETWORK
 
 
 def _check_present(path: str, column: ColumnProfile) -> None:
-    advice = "fill or remove these rows and upload again"
     if column.missing:
         found = f"{column.missing} missing or NaN, the first in row {column.first_missing}"
+        advice = "fill or remove these rows and upload again"
         raise SpecError(path, f"column {column.name!r} has {found}; {advice}")
+    _check_finite(path, column)
+
+
+def _check_finite(path: str, column: ColumnProfile) -> None:
     if column.non_finite:
         found = f"{column.non_finite} infinite, the first in row {column.first_non_finite}"
+        advice = "fill or remove these rows and upload again"
         raise SpecError(path, f"column {column.name!r} has {found}; {advice}")
 
 
@@ -262,12 +350,24 @@ def _check_alike(columns: Sequence[ColumnProfile], others: Sequence[ColumnProfil
         other = profile.get(wanted.name)
         if other is None:
             raise SpecError(path, _no_column(wanted.name, profile))
-        both_numbers = other.type in NUMERIC and wanted.type in NUMERIC
-        if (other.type, other.shape) != (wanted.type, wanted.shape) and not both_numbers:
+        alike = any({other.type, wanted.type} <= kinds for kinds in (NUMERIC, TEXTS))
+        if (other.type, other.shape) != (wanted.type, wanted.shape) and not alike:
             described = [_words(column) for column in (other, wanted)]
             reason = f"column {wanted.name!r} is {described[0]} there, and {described[1]} here"
             raise SpecError(path, f"{reason}; both must be alike")
-        _check_present(path, other)
+        _check_finite(path, other)
+
+
+def _check_gaps(
+    features: Sequence[ColumnProfile],
+    columns: Mapping[str, ColumnSpec],
+    others: Sequence[ColumnProfile],
+) -> None:
+    """Refuse to validate on missing values where there are to be none."""
+    needed = {column.name for column in features if columns[column.name].impute == "none"}
+    for other in others:
+        if other.name in needed:
+            _check_present("/validation/dataset", other)
 
 
 def _words(column: ColumnProfile) -> str:
@@ -275,10 +375,7 @@ def _words(column: ColumnProfile) -> str:
     return f"{column.type} of shape {column.shape}" if column.shape else str(column.type)
 
 
-def _check_budget(
-    network: NetworkSpec, features: Sequence[ColumnProfile], outputs: int, budget: int
-) -> None:
-    inputs = inputs_of(network, features)
+def _check_budget(network: NetworkSpec, inputs: Inputs, outputs: int, budget: int) -> None:
     count = Architecture(network, inputs, outputs, "identity").parameter_count()
     if count > budget:
         shape = f"{inputs.units} inputs, {outputs} outputs"
@@ -286,15 +383,12 @@ def _check_budget(
         raise SpecError("/network", f"{count:,} weights and biases ({shape}); {advice}")
 
 
-def inputs_of(network: NetworkSpec, features: Sequence[ColumnProfile]) -> Inputs:
-    """Return what the network is fed."""
-    columns = [_input(column) for column in features]
-    coded = uses_embedding(network)
-    levels = coded_levels(columns) if coded else {}
-    return Inputs(input_shape(columns, coded=coded), levels)
-
-
-def _input(column: ColumnProfile) -> InputColumn:
-    """Return what the model will know of a column, its levels without their names."""
-    levels = ("",) * (column.distinct or 1) if column.type == "category" else ()
-    return InputColumn(column.name, column.type, levels, tuple(column.shape or ()))
+def inputs_of(features: Sequence[ColumnProfile], columns: Mapping[str, ColumnSpec]) -> Inputs:
+    """Return what the network is fed; there is less of it where training rows lack some levels."""
+    levels, width = {}, 0
+    for column in features:
+        numbers, codes = most_inputs(column, columns[column.name])
+        if codes:
+            levels[width] = codes
+        width += numbers
+    return Inputs(input_shape([tuple(column.shape or ()) for column in features], width), levels)

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
+    model_serializer,
+)
 
 MAX_UNITS = 2**53
 MAX_LAYERS = 200
@@ -635,13 +644,56 @@ Network = Annotated[
 ]
 
 
+ColumnKind = Literal["number", "boolean", "category", "timestamp", "tensor"]
+"""What a column can be taken for."""
+
+Scale = Literal["robust", "standard", "none"]
+Encode = Literal["one_hot", "embedding", "calendar", "cyclic", "linear", "drop"]
+Impute = Annotated[
+    Annotated[float, Field(ge=-1e100, le=1e100), Tag("other")]
+    | Annotated[Literal["median", "mean", "level", "none"], Tag("string")],
+    OneOrOther,
+]
+
+
+class ColumnSpec(Spec):
+    """What happens to a feature before a network sees it; what is left open is decided."""
+
+    type: ColumnKind | None = None
+    """What it is taken for: a number can be a `category`, and so can text."""
+    impute: Impute | None = None
+    """What stands for a missing value: the `median` unless given, the `mean`, or a number.
+
+    For a category `level`: missing is a level of its own. `none` refuses missing values."""
+    scale: Scale | None = None
+    """How its numbers are scaled: `robust` by the quartiles, or `standard` by the deviation.
+
+    Both squeeze what is far out. `none` leaves the numbers as they are."""
+    encode: Encode | None = None
+    """A category is `one_hot` or `embedding`; a timestamp `calendar`, or only `cyclic` or `linear`.
+
+    `drop` leaves the column out."""
+    note: Annotated[str, Field(max_length=1000)] | None = None
+    """Why, where the service decided something that is worth a word; sent, it says nothing."""
+
+    @model_serializer(mode="wrap")
+    def _said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is open: there is a spec for every column."""
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
+
+Columns = Annotated[dict[Name, ColumnSpec], Field(max_length=MAX_COLUMNS)]
+
+
 class TrainingSpec(Spec):
     """What to train on the columns of a dataset, and how."""
 
     target: Target
     """The column to predict; several for a regression with several targets."""
     features: Features | None = None
-    """The columns to predict from; every other column unless given."""
+    """The columns to predict from; every other column unless given, but for ids."""
+    columns: Columns = Field(default_factory=dict)
+    """What happens to single columns before the network sees them, by name."""
     task: Task | None = None
     """Inferred from the target unless given."""
     network: Network = "auto"
@@ -668,7 +720,7 @@ class TrainingSpec(Spec):
     """The numbers that the network computes in."""
 
     @property
-    def columns(self) -> list[str]:
+    def column_names(self) -> list[str]:
         """The columns that training reads."""
         weight = [] if self.sample_weight is None else [self.sample_weight]
         return [*(self.features or []), *self.targets, *weight]

@@ -25,6 +25,7 @@ from engine.data.formats.stored import read_table
 from engine.data.table import InputColumn, Table
 from engine.errors import CheckpointError, DivergedError, EngineError
 from engine.fitting import Fitting, fit
+from engine.model import Model
 from engine.spec import ResolvedSpec, ValidationDataset
 from engine.training import Progress, StopReason
 from worker.fingerprint import fingerprint
@@ -258,7 +259,7 @@ class Attempt:
         dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
         with self._storage.local(dataset.location) as file:
             blobs.check(file, dataset.location)
-            return read_table(file, self._spec.columns)
+            return read_table(file, self._spec.column_names)
 
     def _report(self, progress: Progress, fitting: Fitting) -> Signal:
         """Keep what is new and hear what is asked, at most once a heartbeat.
@@ -333,7 +334,7 @@ class Attempt:
                 owner=self._claim.owner,
                 job_id=self._claim.job_id,
                 task=self._spec.task,
-                inputs=[_input(column) for column in model.inputs],
+                inputs=_inputs(model),
                 outputs=list(model.outputs),
                 classes=list(model.classes) if model.classes is not None else None,
                 metrics=metrics,
@@ -377,9 +378,21 @@ def _metrics(points: list[dict[str, Any]]) -> dict[str, float] | None:
     return {name: value for name, value in measured.items() if value is not None}
 
 
+def _inputs(model: Model) -> list[dict[str, Any]]:
+    """Describe the columns that a model takes, and what becomes of each."""
+    return [
+        _input(column) | {"preprocessing": said}
+        for column, said in zip(model.inputs, model.features.describe(), strict=True)
+    ]
+
+
 def _input(column: InputColumn) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": column.name, "type": column.type}
-    if column.type == "category":
+    described: dict[str, Any] = {
+        "name": column.name,
+        "type": column.type,
+        "required": column.required,
+    }
+    if column.levels:
         described["levels"] = list(column.levels)
     if column.shape:
         described["shape"] = list(column.shape)

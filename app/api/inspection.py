@@ -93,7 +93,9 @@ def features(path: schemas.ModelPath) -> Response:
     name, weights = found
     if form != FORMS[0]:
         return answer_drawn(drawings.features(weights), form)
-    return answer_json({"model": path.model_id, **_described(name, weights)})
+    inputs = model.features.names if weights.ndim == 2 else None
+    described = {**_described(name, weights), "inputs": inputs}
+    return answer_json({"model": path.model_id, **described})
 
 
 def _described(name: str, weights: Tensor) -> dict[str, Any]:

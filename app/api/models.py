@@ -60,6 +60,10 @@ def resource(model: TrainedModel) -> schemas.Model:
         job=model.job_id,
         task=model.task,
         inputs=[schemas.ModelInput.model_validate(column) for column in model.inputs],
+        preprocessing=[
+            schemas.ColumnPreprocessing.model_validate(column["preprocessing"])
+            for column in model.inputs
+        ],
         outputs=model.outputs,
         classes=model.classes,
         metrics=model.metrics,
@@ -96,7 +100,7 @@ def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -
             wanted = f"{len(names)} values in the order of the model's inputs"
             raise BodyError(at(row), f"expected {wanted}, got {len(instance)}")
     try:
-        return table_from_instances(model.inputs, instances)
+        return table_from_instances(model.inputs, instances, model.ignored)
     except SchemaError as error:
         row = cast(int, error.row)  # instances are checked one by one
         place = names.index(error.column) if isinstance(instances[row], list) else error.column
@@ -138,7 +142,7 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
             schemas.Evaluation(
                 model=path.model_id,
                 dataset=body.dataset,
-                rows=table.rows,
+                rows=found.rows,
                 metrics=found.metrics,
                 confusion=counts,
             )

@@ -15,7 +15,7 @@ from app.store.tables import now
 from engine.data.formats.kinds import MISSING, Decimal, Delimiter, Encoding, Format
 from engine.data.profiling import Figure, Flag
 from engine.data.table import ColumnType, json_type
-from engine.spec import Spec, Task, TrainingSpec
+from engine.spec import ColumnKind, Encode, Scale, Spec, Task, TrainingSpec
 from engine.training import StopReason
 
 METADATA_LIMIT_BYTES = 16 * 1024
@@ -481,9 +481,39 @@ class ModelInput(Answered):
     name: str
     type: ColumnType
     levels: list[str] | None = None
-    """The values that a category may have."""
+    """The levels of a category that were learnt; any other is taken for an unknown one."""
     shape: list[int] | None = None
     """Of one value of a tensor."""
+    required: bool
+    """Whether every row has to have it; what is not may be null or absent."""
+
+
+class ColumnPreprocessing(Answered):
+    """What becomes of a column before the network sees it, fitted on the training rows alone."""
+
+    column: str
+    type: ColumnKind
+    """What it is taken for."""
+    inputs: int
+    """How many numbers the network sees of it."""
+    encode: Encode | None = None
+    impute: float | str | None = None
+    fill: float | str | None = None
+    """What stands for a missing number or time."""
+    missing_flag: bool | None = None
+    """Whether one more number says where it is missing, as it was in training rows."""
+    scale: Scale | None = None
+    center: float | None = None
+    factor: float | None = None
+    """A number becomes `z = (x - center) * factor`, and that `z / sqrt(1 + (z / 3)**2)`.
+
+    With `scale` as `none` it stays what it is."""
+    levels: int | None = None
+    """How many levels of a category are told apart."""
+    other: bool | None = None
+    """Whether training rows had rare levels, which are taken for one, as unknown ones are."""
+    missing: bool | None = None
+    """Whether missing is a level of its own, as training rows had such."""
 
 
 class Model(Answered):
@@ -493,6 +523,8 @@ class Model(Answered):
     job: str | None
     task: Task
     inputs: list[ModelInput]
+    preprocessing: list[ColumnPreprocessing]
+    """What becomes of each input, in the same order."""
     outputs: list[str]
     classes: list[Any] | None
     metrics: dict[str, float]
@@ -562,6 +594,7 @@ class Evaluation(Answered):
     model: str
     dataset: str
     rows: int
+    """Measured on: those with a value in every output."""
     metrics: dict[str, float]
     confusion: Confusion | None
     """Of up to 100 classes."""
@@ -631,6 +664,8 @@ class Features(Answered):
     layer: str
     shape: list[int]
     """Units and inputs; or units, channels, height and width."""
+    inputs: list[str] | None
+    """What each input is; None for an image."""
     weights: list[Any]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -89,20 +90,31 @@ def nearest(name: str, known: Any) -> str:
 
 @dataclass(frozen=True)
 class InputColumn:
-    """What a model needs to know of a column that it predicts from."""
+    """A column that a model predicts from, as its rows are written.
+
+    Parameters
+    ----------
+    name : str
+    type : ColumnType
+        Of the dataset, whatever it is taken for.
+    levels : tuple of str
+        Those that a category was trained with; any other is taken for an unknown one.
+    shape : tuple of int
+        Of one value of a tensor.
+    required : bool
+        Whether a value has to be there in every row.
+    """
 
     name: str
     type: ColumnType
     levels: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, column: Column) -> InputColumn:
-        """Describe ``column``."""
-        return cls(column.name, column.type, column.levels, column.shape)
+    required: bool = False
 
 
-def table_from_instances(inputs: Sequence[InputColumn], instances: Sequence[Any]) -> Table:
+def table_from_instances(
+    inputs: Sequence[InputColumn], instances: Sequence[Any], ignored: Collection[str] = ()
+) -> Table:
     """Build a table from JSON instances.
 
     Parameters
@@ -110,13 +122,15 @@ def table_from_instances(inputs: Sequence[InputColumn], instances: Sequence[Any]
     inputs : sequence of InputColumn
     instances : sequence
         Each a dict by input name, or a list in the order of ``inputs``.
+    ignored : collection of str
+        What a dict may have as well.
 
     Raises
     ------
     SchemaError
         An input is missing, unknown, or of the wrong type; its ``row`` is the instance.
     """
-    rows = [_ordered(inputs, row, instance) for row, instance in enumerate(instances)]
+    rows = [_ordered(inputs, row, instance, ignored) for row, instance in enumerate(instances)]
     return Table(
         tuple(
             _column_of(column, [values[position] for values in rows])
@@ -125,16 +139,18 @@ def table_from_instances(inputs: Sequence[InputColumn], instances: Sequence[Any]
     )
 
 
-def _ordered(inputs: Sequence[InputColumn], row: int, instance: Any) -> list[Any]:
+def _ordered(
+    inputs: Sequence[InputColumn], row: int, instance: Any, ignored: Collection[str]
+) -> list[Any]:
     names = [column.name for column in inputs]
     if isinstance(instance, dict):
         for name in instance:
-            if name not in names:
+            if name not in names and name not in ignored:
                 raise SchemaError(name, "an input of the model", f"none{nearest(name, names)}", row)
-        for name in names:
-            if name not in instance:
-                raise SchemaError(name, "a value", "nothing", row)
-        return [instance[name] for name in names]
+        for column in inputs:
+            if column.required and column.name not in instance:
+                raise SchemaError(column.name, "a value", "nothing", row)
+        return [instance.get(name) for name in names]
     if isinstance(instance, list):
         if len(instance) != len(names):
             wanted = f"{len(names)} values in the order of the model's inputs"
@@ -144,33 +160,77 @@ def _ordered(inputs: Sequence[InputColumn], row: int, instance: Any) -> list[Any
 
 
 def _column_of(column: InputColumn, values: list[Any]) -> Column:
+    """Return a column of JSON values, in which null is a missing one."""
     if column.type == "tensor":
         array = np.empty((len(values), *column.shape))
         for row, value in enumerate(values):
             array[row] = _tensor(column, row, value)
         return Column(column.name, column.type, array)
-    if column.type == "category":
-        code = {level: position for position, level in enumerate(column.levels)}
-        for row, value in enumerate(values):
-            if not isinstance(value, str) or value not in code:
-                hint = nearest(value, column.levels) if isinstance(value, str) else ""
-                expected = "one of the levels seen in training"
-                raise SchemaError(column.name, expected, f"{json_value(value)}{hint}", row)
-        codes = np.array([code[value] for value in values], dtype=np.int32)
-        return Column(column.name, column.type, codes, column.levels)
-    for row, value in enumerate(values):
-        _check_scalar(column, row, value)
-    return Column(column.name, column.type, np.array(values, dtype=np.float64))
+    read = _SCALARS.get(column.type, _number)
+    read_values = [_scalar(column, row, value, read) for row, value in enumerate(values)]
+    if column.type == "timestamp":
+        return Column(column.name, "timestamp", np.array(read_values, dtype="datetime64[us]"))
+    if column.type in NUMERIC:
+        return Column(column.name, column.type, np.array(read_values, dtype=np.float64))
+    texts = np.empty(len(values), dtype=object)
+    texts[:] = read_values
+    return Column(column.name, "text", texts)
 
 
-def _check_scalar(column: InputColumn, row: int, value: Any) -> None:
-    if column.type == "boolean":
-        if not isinstance(value, bool):
-            raise SchemaError(column.name, "true or false", json_value(value), row)
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise SchemaError(column.name, "a number", json_value(value), row)
-    elif not -1.7e308 < value < 1.7e308:
-        raise SchemaError(column.name, "a finite number", str(value)[:40], row)
+def _scalar(column: InputColumn, row: int, value: Any, read: Callable[[Any], Any]) -> Any:
+    """Read one value; raises `SchemaError` where it is none of the column's type."""
+    if value is None and not column.required:
+        return None
+    try:
+        return read(value)
+    except _UnreadableError as error:
+        raise SchemaError(column.name, error.expected, error.got, row) from None
+
+
+class _UnreadableError(Exception):
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(expected, got)
+        self.expected, self.got = expected, got
+
+
+def _number(value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _UnreadableError("a number", json_value(value))
+    if not -1.7e308 < value < 1.7e308:
+        raise _UnreadableError("a finite number", str(value)[:40])
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _UnreadableError("true or false", json_value(value))
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _UnreadableError("a string", json_value(value))
+    return value
+
+
+def _timestamp(value: Any) -> datetime:
+    """Return the time in UTC, without saying so, as NumPy wants it; one without offset is UTC."""
+    wanted = "a time such as 2030-01-31T12:00:00Z"
+    if not isinstance(value, str):
+        raise _UnreadableError(wanted, json_value(value))
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
+        raise _UnreadableError(wanted, json_value(value)) from None
+
+
+_SCALARS: dict[ColumnType, Callable[[Any], Any]] = {
+    "boolean": _boolean,
+    "category": _text,
+    "text": _text,
+    "timestamp": _timestamp,
+}
 
 
 def _tensor(column: InputColumn, row: int, value: Any) -> NDArray[np.float64]:

@@ -15,6 +15,8 @@ from engine.wires import Bound, Wire, Workspace, nothing
 class Embedding(Layer):
     """Replaces the codes of categories by vectors; other inputs pass, first.
 
+    A code has no slope: its gradient stays 0.
+
     Parameters
     ----------
     settings : spec.EmbeddingLayer
@@ -35,9 +37,14 @@ class Embedding(Layer):
         }
 
     def initialize(self, rng: np.random.Generator) -> None:
-        """Draw the vectors from N(0, 1), as Holzmüller et al. (2024) do."""
+        """Draw the vectors from N(0, 1), as Holzmüller et al. (2024) do.
+
+        Deviation: that of code 0, which is for levels that are not known,
+        begins in the middle. It may be that no row is there to teach it.
+        """
         for vectors in self.parameters.values():
             rng.standard_normal(out=vectors, dtype=vectors.dtype.type)
+            vectors[0] = 0
 
     def bind(self, x: Wire, workspace: Workspace) -> Bound:
         """Bind to a batch."""
@@ -56,11 +63,13 @@ class Embedding(Layer):
                 codes = x.value[place].astype(np.intp)
                 y.value[rows] = self.parameters[f"vectors_{place}"][codes].T
 
-        dy = y.gradient
+        dx, dy = x.gradient, y.gradient
         if dy is None:
             return Bound(y, forward, nothing)
 
         def backward() -> None:
+            if dx is not None:
+                dx[self.others] = dy[:numbers]
             for place, rows in places:
                 d_vectors = self.gradients[f"vectors_{place}"]
                 d_vectors.fill(0)

@@ -24,8 +24,8 @@ def column(name, values):
         levels = sorted({value for value in values if value is not None})
         codes = [-1 if value is None else levels.index(value) for value in values]
         return Column(name, "category", np.array(codes, dtype=np.int32), tuple(levels))
-    present = [value for value in values if value is not None]
-    kind = {bool: "boolean", int: "integer"}.get(type(present[0]), "number")
+    first = next((value for value in values if value is not None), None)
+    kind = {bool: "boolean", int: "integer"}.get(type(first), "number")
     numbers = [np.nan if value is None else value for value in values]
     return Column(name, kind, np.array(numbers, dtype=np.float64))
 

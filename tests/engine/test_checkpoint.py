@@ -19,12 +19,15 @@ from engine.checkpoint import (
     read_tensors,
     write_tensors,
 )
+from engine.data.table import Column, Table, table_from_instances
 from engine.errors import CheckpointError
 from engine.model import Model, prepare
 from engine.spec import (
     Adam,
+    ColumnSpec,
     DenseLayer,
     DropoutLayer,
+    EmbeddingLayer,
     NetworkSpec,
     Sgd,
     TrainingRun,
@@ -171,18 +174,29 @@ MIXED = {
     "word": RNG.choice(["yes", "no", "perhaps"], ROWS).tolist(),
     "count": RNG.integers(0, 3, ROWS).tolist(),
     "flag": (RNG.random(ROWS) < 0.5).tolist(),
+    "gaps": [None if row % 5 == 0 else float(row) for row in range(ROWS)],
+    "city": [None if row % 7 == 0 else f"city {row % 4}" for row in range(ROWS)],
     "price": RNG.uniform(10, 20, ROWS).tolist(),
     "weight": RNG.uniform(1, 2, ROWS).tolist(),
 }
 FEATURES = ["size", "age", "new", "colour", "image"]
 NUMBERS = {"task": "regression", "loss": "squared_error"}
+TIMES = np.datetime64("2024-01-01", "us") + np.arange(ROWS) * np.timedelta64(5 * 10**10, "us")
+WHEN = Column("when", "timestamp", np.where(np.arange(ROWS) == 3, np.datetime64("NaT"), TIMES))
+EMBEDDED = NetworkSpec(layers=[EmbeddingLayer(dimensions=2), DenseLayer(units=4)])
+COLUMNS = {
+    "gaps": ColumnSpec(impute=0.1, scale="none"),
+    "city": ColumnSpec(encode="embedding"),
+    "age": ColumnSpec(type="category", impute="none"),
+    "when": ColumnSpec(impute="mean", scale="standard", encode="cyclic"),
+}
 
 
 def model(**changes):
     """A model that was trained for two epochs on all kinds of columns, and the table."""
     training = TrainingRun(epochs=2, batch_size=8)
     how = spec(**{"features": FEATURES, "target": "word", "training": training, **changes})
-    rows = table(**MIXED)
+    rows = Table((*table(**MIXED).columns, WHEN))
     prepared = prepare(rows, how)
     state = engine_training.start(how, prepared.architecture)
     list(train(state, prepared.data, how))
@@ -200,6 +214,8 @@ EVERY_MODEL = pytest.mark.parametrize(
         {"target": "word", "precision": "float64"},
         {"target": "word", "loss": "squared_error"},
         {"target": "word", "network": NetworkSpec(layers=[])},
+        {"features": ["size", "gaps", "city", "when", "image"]},
+        {"features": [*COLUMNS, "colour"], "columns": COLUMNS, "network": EMBEDDED},
         {
             "target": "word",
             "network": NetworkSpec(
@@ -207,7 +223,19 @@ EVERY_MODEL = pytest.mark.parametrize(
             ),
         },
     ],
-    ids=["words", "integers", "booleans", "number", "numbers", "double", "brier", "linear", "drop"],
+    ids=[
+        "words",
+        "integers",
+        "booleans",
+        "number",
+        "numbers",
+        "double",
+        "brier",
+        "linear",
+        "gaps",
+        "choices",
+        "drop",
+    ],
 )
 
 
@@ -224,6 +252,13 @@ def test_a_loaded_model_predicts_the_same_bits(changes):
         trained.outputs,
     )
     assert repr(loaded.classes) == repr(trained.classes)
+    assert loaded.features.describe() == trained.features.describe()
+    assert loaded.features.names == trained.features.names
+    unknown = [{"image": [0] * 4, "city": "nowhere", "age": 77}]
+    if any(column.name == "image" for column in loaded.inputs):
+        needed = {column.name for column in loaded.inputs} & set(unknown[0])
+        later = table_from_instances(loaded.inputs, [{n: unknown[0][n] for n in needed}])
+        np.testing.assert_array_equal(loaded.predict(later), trained.predict(later))
     assert dump_model(loaded) == written
 
 
@@ -248,7 +283,7 @@ def rewritten(written, kind=None, version=None, content=None, tensors=None):
     return write_tensors({**old_tensors, **(tensors or {})}, metadata)
 
 
-@pytest.mark.parametrize("version", ["0", "2", "1.0", ""])
+@pytest.mark.parametrize("version", ["0", "1", "2.0", ""])
 def test_another_version_is_refused_by_its_name(version):
     with pytest.raises(CheckpointError, match=f"format version {version}: ") as refusal:
         load_model(rewritten(dump_model(model()[0]), version=version))
@@ -258,9 +293,9 @@ def test_another_version_is_refused_by_its_name(version):
 def test_a_state_is_no_model_and_a_model_no_state():
     how = spec()
     state = dump_state(start(how, inputs=2, outputs=3))
-    with pytest.raises(CheckpointError, match="expected model of version 1, got 'states'"):
+    with pytest.raises(CheckpointError, match="expected model of version 2, got 'states'"):
         load_model(state)
-    with pytest.raises(CheckpointError, match="expected states of version 1, got 'model'"):
+    with pytest.raises(CheckpointError, match="expected states of version 2, got 'model'"):
         load_state(dump_model(model()[0]), how, inputs=2, outputs=3)
     with pytest.raises(CheckpointError, match="got None"):
         load_model(safetensors.numpy.save({"a": np.ones(1)}))
@@ -277,6 +312,13 @@ def test_a_model_whose_weights_have_another_shape_is_refused(shape):
     weight = {"layers.0.weight": np.ones(shape, dtype=np.float32)}
     with pytest.raises(CheckpointError, match=r"layers\.0\.weight"):
         load_model(rewritten(dump_model(model()[0]), tensors=weight))
+
+
+@pytest.mark.parametrize("name", ["features.center", "features.scale"])
+@pytest.mark.parametrize("width", [0, 9, 11])
+def test_a_model_whose_scale_is_of_another_width_is_refused(name, width):
+    with pytest.raises(CheckpointError, match="10 numbers, but"):
+        load_model(rewritten(dump_model(model()[0]), tensors={name: np.ones(width)}))
 
 
 def test_a_model_without_its_weights_is_refused():

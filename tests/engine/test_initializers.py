@@ -10,6 +10,7 @@ import pytest
 
 from engine import spec
 from engine.initializers import HE, INITIALIZERS, initialize
+from engine.network import Architecture, Inputs
 
 he_normal, glorot_uniform = INITIALIZERS["he_normal"], INITIALIZERS["glorot_uniform"]
 
@@ -63,3 +64,13 @@ def test_a_batch_neither_fades_nor_explodes(initializer, rng):
         weight = filled(initializer, shape=(256, 256), seed=seed)
         x = np.maximum(x @ weight, 0) if initializer is he_normal else x @ weight
     assert 0.2 < sqrt((x**2).mean()) < 5
+
+
+def test_the_vector_of_unknown_levels_begins_in_the_middle_of_the_others(rng):
+    embedding = spec.NetworkSpec(layers=[spec.EmbeddingLayer(dimensions=4)])
+    network = Architecture(embedding, Inputs((2,), {1: 500}), 1, "identity").build("float64")
+    network.initialize(rng)
+    vectors = network.tensors()["layers.0.vectors_1"]
+    assert not vectors[0].any()
+    assert vectors[1:].all()
+    assert abs(vectors.mean()) < 0.1

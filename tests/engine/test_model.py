@@ -9,22 +9,27 @@ import pytest
 
 from engine.data.formats.ingestion import ingest
 from engine.data.formats.stored import read_table
-from engine.data.preprocessing import ClassEncoder, FeatureEncoder
+from engine.data.preprocessing import FeatureEncoder
 from engine.data.profiling import profile
-from engine.data.splits import split
+from engine.data.splits import folds, split
 from engine.data.table import Column, Table, table_from_instances
+from engine.data.targets import ClassEncoder
 from engine.errors import DataError, SchemaError
+from engine.fitting import fit
 from engine.metrics import classification_metrics, regression_metrics
-from engine.model import SPLIT_STREAM, Model, prepare
+from engine.model import SPLIT_STREAM, Model, prepare, prepare_folds
 from engine.resolution import resolve
 from engine.spec import (
     PARAMETER_BUDGET,
     Adam,
+    ColumnSpec,
     DenseLayer,
     NetworkSpec,
     StopRules,
     TrainingRun,
     TrainingSpec,
+    ValidationDataset,
+    ValidationFolds,
     ValidationPart,
 )
 from engine.training import start, train
@@ -128,13 +133,153 @@ def test_preprocessing_is_fitted_on_the_training_rows_alone(rng):
     x[validation] *= 1e6
     y[validation] *= 1e6
     again = prepare(table(x=x.tolist(), y=y.tolist()), how)
-    np.testing.assert_array_equal(again.features.center, fitted.features.center)
     np.testing.assert_array_equal(again.features.scale, fitted.features.scale)
     np.testing.assert_array_equal(again.target.mean, fitted.target.mean)
     np.testing.assert_array_equal(again.target.mean, y[training].mean())
     np.testing.assert_array_equal(again.target.deviation, y[training].std())
     np.testing.assert_array_equal(again.data.training.x, fitted.data.training.x)
     assert (again.data.validation.x != fitted.data.validation.x).any()
+
+
+def everything(rng, rows=60):
+    """Columns of all kinds with gaps, to be split, and what is done to them."""
+    gaps = rng.random(rows) < 0.2
+    days = np.datetime64("2024-01-01", "us") + rng.integers(0, 10**14, rows).astype("m8[us]")
+    plain = table(
+        number=np.where(gaps, np.nan, rng.standard_normal(rows)).tolist(),
+        mean=np.where(gaps, np.nan, rng.standard_normal(rows)).tolist(),
+        colour=[None if gap else str(rng.choice(["red", "green", "blue"])) for gap in gaps],
+        city=[f"city {n}" for n in rng.integers(0, 12, rows)],
+        zip=rng.integers(0, 5, rows).tolist(),
+        image=rng.standard_normal((rows, 2, 3)),
+        y=rng.standard_normal(rows).tolist(),
+    )
+    when = Column("when", "timestamp", np.where(gaps, np.datetime64("NaT"), days))
+    rows = Table((*plain.columns, when))
+    columns = {
+        "mean": ColumnSpec(impute="mean", scale="standard"),
+        "city": ColumnSpec(encode="embedding"),
+        "zip": ColumnSpec(type="category"),
+    }
+    return rows, [c.name for c in rows.columns if c.name != "y"], columns
+
+
+def ruined(rows, which):
+    """The same table with other values in some rows, and levels that no other row has."""
+
+    def ruin(column):
+        values = column.values.copy()
+        if column.type == "timestamp":
+            values[which] = np.datetime64("1900-01-01")
+        elif column.type == "category":
+            values[which] = len(column.levels)
+        else:
+            values[which] = 1e6
+        return Column(column.name, column.type, values, (*column.levels, "ruined"))
+
+    return Table(tuple(ruin(column) for column in rows.columns))
+
+
+def assert_fitted_alike(one, other):
+    np.testing.assert_array_equal(one.features.scale, other.features.scale)
+    assert one.features.inputs == other.features.inputs
+    assert one.features.facts == other.features.facts
+    np.testing.assert_array_equal(one.data.training.x, other.data.training.x)
+    np.testing.assert_array_equal(one.data.training.y, other.data.training.y)
+
+
+def test_nothing_of_any_column_is_fitted_on_the_rows_to_validate_on(rng):
+    rows, features, columns = everything(rng)
+    how = spec(**NUMBERS, features=features, columns=columns, validation=HALF)
+    split_rng = np.random.default_rng([how.seed, SPLIT_STREAM])
+    training, validation = split(60, 0.5, split_rng)
+    fitted = prepare(rows, how)
+    without_them = prepare(ruined(rows, validation), how)
+    assert_fitted_alike(without_them, fitted)
+    assert (without_them.data.validation.x != fitted.data.validation.x).any()
+    without_others = prepare(ruined(rows, training), how)
+    assert without_others.features.facts != fitted.features.facts
+
+
+def test_every_fold_is_fitted_without_the_rows_that_it_is_measured_on(rng):
+    rows, features, columns = everything(rng)
+    how = spec(**NUMBERS, features=features, columns=columns, validation=ValidationFolds(folds=3))
+    fitted = prepare_folds(rows, how, 3)
+    parts = list(folds(60, 3, np.random.default_rng([how.seed, SPLIT_STREAM])))
+    for position, (_, validation) in enumerate(parts):
+        again = prepare_folds(ruined(rows, validation), how, 3)
+        assert_fitted_alike(again[position], fitted[position])
+    assert not np.array_equal(fitted[0].features.scale, fitted[1].features.scale)
+
+
+def test_nothing_is_fitted_on_the_dataset_to_validate_on(rng):
+    rows, features, columns = everything(rng)
+    other = ValidationDataset(dataset="ds_other")
+    how = spec(**NUMBERS, features=features, columns=columns, validation=other)
+    fitted = prepare(rows, how, rows)
+    again = prepare(rows, how, ruined(rows, np.arange(60)))
+    assert_fitted_alike(again, fitted)
+    assert np.isfinite(again.data.validation.x).all()
+
+
+def test_folds_whose_levels_differ_are_trained_all_the_same(rng):
+    rows = table(
+        kind=[*["a", "b", "c"] * 6, "once", "twice"],
+        x=[None, *rng.standard_normal(19).tolist()],
+        y=rng.standard_normal(20).tolist(),
+    )
+    how = spec(
+        **NUMBERS,
+        features=["kind", "x"],
+        training=TrainingRun(epochs=2, batch_size=4),
+        validation=ValidationFolds(folds=4),
+    )
+    fitting = fit(rows, how)
+    widths = {part.features.width for part in prepare_folds(rows, how, 4)}
+    assert len(widths) > 1
+    list(fitting.run())
+    saved = fitting.save()
+    assert fit(rows, how, saved=saved).save() == saved
+    assert np.isfinite(fitting.model().predict(rows)).all()
+
+
+def test_rows_without_a_target_teach_and_measure_nothing(rng):
+    x, z = rng.standard_normal(40).tolist(), rng.standard_normal(40).tolist()
+    y = [None if row % 4 == 0 else value for row, value in enumerate(x)]
+    z = [None if row % 5 == 0 else value for row, value in enumerate(z)]
+    rows = table(x=x, y=y, z=z)
+    both = np.array([row for row in range(40) if row % 4 and row % 5])
+    how = spec(**NUMBERS, target=["y", "z"], validation=HALF)
+    whole, left = prepare(rows, how), prepare(rows.take(both), how)
+    assert_fitted_alike(whole, left)
+    np.testing.assert_array_equal(whole.data.validation.x, left.data.validation.x)
+    assert len(whole.data.training) + len(whole.data.validation) == len(both)
+    parts = [prepare_folds(table_, how, 3) for table_ in (rows, rows.take(both))]
+    for one, other in zip(*parts, strict=True):
+        assert_fitted_alike(one, other)
+    how = how.model_copy(update={"validation": ValidationDataset(dataset="ds_other")})
+    assert len(prepare(rows, how, rows).data.validation) == len(both)
+    model, _, _ = trained(rows, spec(**NUMBERS, target=["y", "z"]))
+    found, alone = model.evaluate(rows), model.evaluate(rows.take(both))
+    assert found == alone
+    assert found.rows == len(both)
+
+
+def test_classes_do_not_count_what_is_missing():
+    rows = table(x=[1.0, 2.0, 3.0, 4.0], y=["a", None, "b", "a"])
+    prepared = prepare(rows, spec())
+    assert prepared.target.classes == ("a", "b")
+    assert prepared.data.training.y.tolist() == [0, 1, 0]
+
+
+def test_without_any_target_there_is_nothing_to_learn_or_to_measure(iris):
+    rows, model, _, _ = iris
+    with pytest.raises(SchemaError, match="'y': expected a target in some row, got none"):
+        prepare(table(x=[1.0], y=[None]), spec(**NUMBERS))
+    species = Column("species", "category", np.full(150, -1, dtype=np.int32), ("setosa",))
+    others = tuple(c for c in rows.columns if c.name != "species")
+    with pytest.raises(SchemaError, match="'species': expected a target in some row"):
+        model.evaluate(Table((*others, species)))
 
 
 def test_the_training_rows_are_those_of_the_split_with_their_own_targets():

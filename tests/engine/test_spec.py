@@ -49,6 +49,11 @@ def test_everything_can_be_said():
     whole = {
         "target": ["y", "z"],
         "features": ["a", "b"],
+        "columns": {
+            "a": {"type": "category", "impute": "level", "encode": "one_hot", "note": "why"},
+            "b": {"impute": -1.5, "scale": "standard"},
+            "c": {"encode": "drop"},
+        },
         "task": "regression",
         "network": {
             "layers": [
@@ -143,6 +148,16 @@ def test_everything_can_be_said():
             ("validation", "by folds", "fraction"),
         ),
         ({"validation": {"dataset": ""}}, ("validation", "by dataset", "dataset")),
+        ({"columns": {"a": {"type": "text"}}}, ("columns", "a", "type")),
+        ({"columns": {"a": {"impute": "mode"}}}, ("columns", "a", "impute")),
+        ({"columns": {"a": {"impute": 1e101}}}, ("columns", "a", "impute")),
+        ({"columns": {"a": {"impute": True}}}, ("columns", "a", "impute")),
+        ({"columns": {"a": {"scale": "minmax"}}}, ("columns", "a", "scale")),
+        ({"columns": {"a": {"encode": "hash"}}}, ("columns", "a", "encode")),
+        ({"columns": {"a": {"note": "x" * 1001}}}, ("columns", "a", "note")),
+        ({"columns": {"a": {"clip": 3}}}, ("columns", "a", "clip")),
+        ({"columns": {"a": "drop"}}, ("columns", "a")),
+        ({"columns": ["a"]}, ("columns",)),
         ({"seed": -1}, ("seed",)),
         ({"seed": 2**63}, ("seed",)),
         ({"precision": "float16"}, ("precision",)),
@@ -194,6 +209,11 @@ def test_something_is_always_kept_of_what_is_dropped():
     for rate in (1, -0.1):
         with pytest.raises(ValidationError):
             DropoutLayer(rate=rate)
+
+
+def test_what_is_open_about_a_column_is_not_written():
+    asked = read(columns={"a": {"scale": "none"}, "b": {}})
+    assert asked.model_dump(mode="json")["columns"] == {"a": {"scale": "none"}, "b": {}}
 
 
 def test_a_spec_does_not_change():

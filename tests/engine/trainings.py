@@ -67,6 +67,19 @@ def categories(rows: int, levels: int) -> Callable[[], Arrays]:
     return make
 
 
+def gaps(rows: int, columns: int) -> Callable[[], Arrays]:
+    """Return what makes columns of numbers that lack every seventh, as does the target."""
+
+    def make() -> Arrays:
+        found = numbers(rows, columns)()
+        for name in found:
+            if name.startswith("x"):
+                found[name][::7] = np.nan
+        return found | {"z": np.where(np.arange(rows) % 7 == 1, np.nan, found["z"])}
+
+    return make
+
+
 def images(rows: int, side: int) -> Callable[[], Arrays]:
     """Return what makes images of bytes."""
 
@@ -144,6 +157,8 @@ CASES = {
     "many classes": Case(numbers(50_000, 4, 200), {"network": dense(32)}),
     "one-hot": Case(categories(30_000, 400), {"network": dense(64)}),
     "embedding": Case(categories(100_000, 400), {"network": EMBEDDED}),
+    "many levels": Case(categories(100_000, 4000)),
+    "gaps": Case(gaps(100_000, 10), {"target": "z"}),
     "wide": Case(SMALL, {"network": WIDE}),
     "wide, orthogonal": Case(SMALL, {"network": dense(1024, 1024, initializer="orthogonal")}),
     "wide, sgd": Case(SMALL, {"network": WIDE, "optimizer": {"type": "sgd", "momentum": 0.0}}),
@@ -193,7 +208,7 @@ def train(prepared: dict[str, Any], limit_bytes: int) -> None:
     threadpool_limits(1, user_api="blas")
     limit_memory(limit_bytes)
     settings = ResolvedSpec.model_validate(prepared["settings"])
-    fitting = fit(read_table(Path(prepared["file"]), settings.columns), settings)
+    fitting = fit(read_table(Path(prepared["file"]), settings.column_names), settings)
     for progress in fitting.run():
         if progress.point is not None:
             fitting.save()

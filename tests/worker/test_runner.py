@@ -85,7 +85,8 @@ def test_a_job_ends_with_a_model_and_a_point_for_every_epoch(database, iris, mak
         model = session.get_one(TrainedModel, found.model_id)
     assert (model.owner, model.job_id, model.outputs) == (OWNER, job, ["species"])
     assert model.classes == ["setosa", "versicolor", "virginica"]
-    assert model.inputs[0] == {"name": "sepal_length", "type": "number"}
+    assert model.inputs[0].pop("preprocessing")["column"] == "sepal_length"
+    assert model.inputs[0] == {"name": "sepal_length", "type": "number", "required": False}
     assert model.bytes == len(weights(database, found))
 
 

@@ -44,14 +44,34 @@ def test_a_model_says_what_it_takes_and_answers(ada):
     assert body.pop("created_at") >= job["started_at"]
     assert body.pop("bytes") > 0
     colours = ["blue", "green", "red"]
+    plain = {"levels": None, "shape": None, "required": False}
+    size, fresh, colour = body.pop("preprocessing")
+    assert 2 < size.pop("fill") == size.pop("center") < 4
+    assert size.pop("factor") > 0
+    number = {"impute": "median", "scale": "robust", "missing_flag": False, "inputs": 1}
+    open_ = dict.fromkeys(["encode", "levels", "other", "missing"])
+    assert size == {"column": "size", "type": "number", **number, **open_}
+    assert (fresh["type"], fresh["inputs"]) == ("boolean", 1)
+    assert colour == {
+        **dict.fromkeys(["fill", "missing_flag", "center", "factor"]),
+        "column": "colour",
+        "type": "category",
+        "inputs": 3,
+        "encode": "one_hot",
+        "impute": "level",
+        "scale": "robust",
+        "levels": 3,
+        "other": False,
+        "missing": False,
+    }
     assert body == {
         "id": job["model"],
         "job": job["id"],
         "task": "classification",
         "inputs": [
-            {"name": "size", "type": "number", "levels": None, "shape": None},
-            {"name": "fresh", "type": "boolean", "levels": None, "shape": None},
-            {"name": "colour", "type": "category", "levels": colours, "shape": None},
+            {"name": "size", "type": "number", **plain},
+            {"name": "fresh", "type": "boolean", **plain},
+            {"name": "colour", "type": "category", **plain, "levels": colours},
         ],
         "outputs": ["grade"],
         "classes": [0, 1, 2, 3],
@@ -68,6 +88,7 @@ def test_a_tensor_says_its_shape_and_is_predicted_from(library):
     np.savez(packed, image=images, y=(images.sum(axis=(1, 2)) > 0).astype(int))
     model = library.model(library.dataset(packed.getvalue(), "application/x-npz"), "y")
     [described] = library.get(f"/v1/models/{model}").json["inputs"]
+    assert described.pop("required")
     assert described == {"name": "image", "type": "tensor", "levels": None, "shape": [2, 3]}
     nested, flat = images[0].tolist(), images[0].ravel().tolist()
     [a, b, c] = predictions(library.predict(model, [{"image": nested}, {"image": flat}, [nested]]))
@@ -165,13 +186,11 @@ WRONG_ROWS = [
     ([5], "/instances/0", "expected an object or an array"),
     ([SETOSA, "x"], "/instances/1", "expected an object or an array"),
     ([None], "/instances/0", "expected an object or an array"),
-    ([{}], "/instances/0/sepal_length", "expected a value, got nothing"),
     ([[]], "/instances/0", f"{FOUR}, got 0"),
     ([[1, 2, 3]], "/instances/0", f"{FOUR}, got 3"),
     ([row(SETOSA), [1, 2, 3, 4, 5]], "/instances/1", f"{FOUR}, got 5"),
     ([[[5.1, 3.5, 1.4, 0.2]]], "/instances/0", f"{FOUR}, got 1"),
     ([[1, 2, 3, [4]]], "/instances/0/3", "expected a number, got an array"),
-    ([[1, 2, 3, None]], "/instances/0/3", "expected a number, got null"),
     ([[1, 2, "3", 4]], "/instances/0/2", "expected a number, got the string '3'"),
     ([[1, True, 3, 4]], "/instances/0/1", "expected a number, got a boolean (true)"),
     ([[10**400, 2, 3, 4]], "/instances/0/0", f"expected a finite number, got 1{'0' * 39}"),
@@ -205,17 +224,11 @@ def test_a_number_far_from_all_that_was_seen_is_answered_with_probabilities(libr
         assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
 
-LEVEL = "expected one of the levels seen in training"
-
-
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("colour", "rde", f"{LEVEL}, got the string 'rde'; did you mean 'red'?"),
-        ("colour", "pink", f"{LEVEL}, got the string 'pink'; there are 'blue', 'green', 'red'"),
-        ("colour", 1, f"{LEVEL}, got a number (1)"),
-        ("colour", None, f"{LEVEL}, got null"),
-        ("colour", ["red"], f"{LEVEL}, got an array"),
+        ("colour", 1, "expected a string, got a number (1)"),
+        ("colour", ["red"], "expected a string, got an array"),
         ("fresh", 1, "expected true or false, got a number (1)"),
         ("fresh", "true", "expected true or false, got the string 'true'"),
         ("count", "4", "expected a number, got the string '4'"),
@@ -293,8 +306,10 @@ UNFIT = [
     ([COLUMNS, "5.1,3.5,1.4,0.2,rose"], f"row 0, column 'species': {CLASS}, got 'rose'"),
     ([COLUMNS, "5.1,3.5,1.4,0.2,1"], f"row 0, column 'species': {CLASS}, got 1"),
     ([COLUMNS, "5.1,3.5,1.4,0.2,"], "column 'species'"),
-    ([COLUMNS, "5.1,3.5,,0.2,setosa"], "column 'petal_length': expected a value in every row"),
-    ([COLUMNS, "5.1,3.5,inf,0.2,setosa"], "column 'petal_length': expected a value in every row"),
+    (
+        [COLUMNS, "5.1,3.5,inf,0.2,setosa"],
+        "column 'petal_length': expected finite numbers, got inf",
+    ),
     ([COLUMNS, "5.1,3.5,x,0.2,setosa"], "expected the type number, got the type category"),
 ]
 

@@ -59,7 +59,7 @@ def test_an_embedding_learns_what_categories_mean_together(library):
     assert job["spec"]["network"]["layers"][0] == layers[0]
     described = library.get(f"/v1/models/{job['model']}").json
     assert described["inputs"][0]["levels"] == CITIES
-    vectors = 4 * (len(CITIES) + len(GOODS))
+    vectors = 4 * (1 + len(CITIES) + 1 + len(GOODS))  # one each for what is not known
     assert described["parameters"] == vectors + (4 + 4 + 1 + 1) * 32 + (32 + 1) * 3
     for cities in (CITIES, CITIES[2:]):  # a level is the same by name, whatever its place
         others = trade(200, seed=2, cities=cities)

@@ -169,8 +169,17 @@ VALUES = [
         59, "1e999", lines("x,y", "1e999,a", "1,b"), "/features", "1 infinite, the first in row 1"
     ),
     trained(59, "inf", lines("x,y", "inf,a", "1,b"), "/features", "1 infinite, the first in row 1"),
-    trained(59, "nan", lines("x,y", "nan,a", "1,b"), "/features", "1 missing or NaN"),
-    trained(59, "an empty cell", lines("x,y", ",a", "1,b"), "/features", "1 missing or NaN"),
+    *(
+        trained(
+            59,
+            f"{name}, and no missing value wanted",
+            lines("x,y", f"{cell},a", "1,b"),
+            "/columns/x/impute",
+            "column 'x' has 1 missing, the first in row 1",
+            columns={"x": {"impute": "none"}},
+        )
+        for name, cell in (("nan", "nan"), ("an empty cell", ""))
+    ),
     trained(
         61, "no such target", lines("x,y", "1,a", "2,b"), "/target", "no column 'z'", target="z"
     ),

@@ -1,24 +1,19 @@
-"""Preprocessing: what is fitted, what comes of it, and what cannot be fed to a network."""
+"""Preprocessing: what is fitted, what comes of it, back to the columns, and what is refused."""
 
 from __future__ import annotations
 
-from math import inf, nan, sqrt
+from math import inf, nan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.data.preprocessing import (
-    CLIP,
-    ClassEncoder,
-    FeatureEncoder,
-    TargetScaler,
-    conform,
-    input_shape,
-)
-from engine.data.table import Column, InputColumn, Table
-from engine.errors import DataError, SchemaError
+from engine.data.preprocessing import FeatureEncoder
+from engine.data.scaling import CLIP, fit_flags, fit_scaler
+from engine.data.table import Column, Table
+from engine.errors import SchemaError
+from engine.spec import ColumnSpec
 from tests.engine.beginnings import column, table
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -31,7 +26,14 @@ def clip(x):
 def encoded(dtype=np.float64, **columns):
     """Columns as a network sees them after fitting on themselves."""
     rows = table(**columns)
-    return FeatureEncoder.fit(rows, list(columns)).transform(rows, dtype)[:, :-1]
+    return seen(FeatureEncoder.fit(rows, list(columns)), rows, dtype)
+
+
+def seen(fitted, rows, dtype=np.float64):
+    """Rows as a network sees them, but for the unit that is always 1."""
+    x = fitted.transform(rows, dtype)
+    assert (x[:, -1] == 1).all()
+    return x[:, :-1]
 
 
 # -- numbers -------------------------------------------------------------------------------------
@@ -112,49 +114,98 @@ def test_tensors_of_all_types_are_scaled_in_double_precision(dtype, rng):
     np.testing.assert_array_equal(encoded(image=image), encoded(image=image.astype(np.float64)))
 
 
-# -- categories ----------------------------------------------------------------------------------
+# -- missing numbers ------------------------------------------------------------------------------
+
+GAPS = [1.0, None, 3.0, 5.0, None, 6.0]
 
 
-def test_two_levels_become_one_number_of_two_signs():
-    x = encoded(side=["left", "right", "left", "right"])
-    np.testing.assert_allclose(x[:, 0], [-clip(0.5), clip(0.5)] * 2, rtol=1e-15)
+@pytest.mark.parametrize(
+    ("impute", "fill"), [(None, 4.0), ("median", 4.0), ("mean", 3.75), (-7.5, -7.5), (2, 2.0)]
+)
+def test_a_missing_number_is_filled_and_flagged(impute, fill):
+    rows = table(x=GAPS)
+    fitted = FeatureEncoder.fit(rows, ["x"], {"x": ColumnSpec(impute=impute)})
+    number, flag = seen(fitted, rows).T
+    center, spread = 4.0, 5.25 - 2.5
+    filled = [fill if value is None else value for value in GAPS]
+    np.testing.assert_allclose(number, clip((np.array(filled) - center) / spread), rtol=1e-13)
+    assert (np.unique(flag[[1, 4]]).size, np.unique(flag[[0, 2, 3, 5]]).size) == (1, 1)
+    assert flag[1] > flag[0]
+    assert fitted.names == ["x", "x is missing"]
 
 
-def test_more_levels_become_one_number_each():
-    x = encoded(colour=["red", "green", "blue", "green"])
-    present = x > x.min(axis=0)
-    assert present.astype(int).tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 1, 0]]
-    assert all(len(np.unique(number)) == 2 for number in x.T)
+def test_what_was_never_missing_in_training_has_no_flag_and_is_filled_all_the_same():
+    fitted = FeatureEncoder.fit(table(x=[1.0, 2.0, 6.0]), ["x"])
+    assert fitted.names == ["x"]
+    x = seen(fitted, table(x=[None, 2.0]))
+    assert x[0] == x[1] == 0
 
 
-def test_one_level_says_nothing():
-    assert encoded(colour=["red", "red"]).tolist() == [[0], [0]]
+def test_no_missing_number_counts_in_the_scale():
+    gaps, present = (table(x=values) for values in (GAPS, [1.0, 3.0, 5.0, 6.0]))
+    for scale in ("robust", "standard"):
+        with_gaps, without = (
+            FeatureEncoder.fit(rows, ["x"], {"x": ColumnSpec(scale=scale)}).scale
+            for rows in (gaps, present)
+        )
+        np.testing.assert_array_equal([with_gaps[0][0], with_gaps[1][0]], np.ravel(without))
 
 
-@pytest.mark.parametrize(("levels", "width"), [(1, 1), (2, 1), (3, 3), (10, 10)])
-def test_the_width_of_a_category_is_known_before_it_is_fitted(levels, width):
-    names = [f"level {number}" for number in range(levels)]
-    rows = table(colour=names)
-    inputs = [InputColumn.of(rows.column("colour"))]
-    assert input_shape(inputs, coded=False) == (width,)
-    assert width == FeatureEncoder.fit(rows, ["colour"]).width
+def test_a_column_without_any_value_is_nothing_but_filled():
+    rows = table(x=[None, 2.0]).take(np.array([0, 0, 0]))
+    assert seen(FeatureEncoder.fit(rows, ["x"]), rows).tolist() == [[0, 0]] * 3
+    fitted = FeatureEncoder.fit(rows, ["x"], {"x": ColumnSpec(impute=3.0, scale="none")})
+    assert seen(fitted, rows).tolist() == [[3, 1]] * 3
 
 
-def test_a_level_that_no_training_row_has_vanishes():
-    rows = table(colour=["red", "green", "blue"])
-    fitted = FeatureEncoder.fit(rows.take(np.array([0, 1])), ["colour"])
-    blue = fitted.transform(rows, np.float64)[:, 0]
-    assert blue.tolist() == [0, 0, 0]
+def test_a_missing_truth_value_is_filled_and_flagged_as_well():
+    rows = table(x=[True, None, False, True])
+    fitted = FeatureEncoder.fit(rows, ["x"])
+    assert fitted.encodings[0].describe()["fill"] == 1.0
+    assert len(np.unique(seen(fitted, rows)[:, 1])) == 2
 
 
-def test_levels_in_another_order_are_the_same_levels():
-    fitted = FeatureEncoder.fit(table(colour=["red", "green", "blue"]), ["colour"])
-    expected = fitted.transform(table(colour=["red", "blue", "green"]), np.float64)[:, :-1]
-    codes = np.array([0, 2, 1], dtype=np.int32)
-    other = Table((Column("colour", "category", codes, ("red", "green", "blue")),))
-    np.testing.assert_array_equal(fitted.transform(other, np.float64)[:, :-1], expected)
-    fewer = table(colour=["red", "blue"])
-    np.testing.assert_array_equal(fitted.transform(fewer, np.float64)[:, :-1], expected[:2])
+# -- scales --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ("robust", lambda x: clip((x - 3) / 2)),
+        ("standard", lambda x: clip((x - x.mean()) / x.std())),
+        ("none", lambda x: x),
+    ],
+)
+def test_a_number_is_scaled_as_was_asked_for(scale, expected):
+    x = np.array([1.0, 2, 3, 4, 100])
+    rows = table(x=x.tolist())
+    fitted = FeatureEncoder.fit(rows, ["x"], {"x": ColumnSpec(scale=scale)})
+    np.testing.assert_allclose(seen(fitted, rows)[:, 0], expected(x), rtol=1e-13)
+
+
+def test_numbers_that_are_not_scaled_are_cut_off_before_they_overflow():
+    rows = table(x=[1.0, 1e300, -1e300])
+    fitted = FeatureEncoder.fit(rows, ["x"], {"x": ColumnSpec(scale="none")})
+    assert seen(fitted, rows, np.float32)[:, 0].tolist() == np.float32([1, 1e15, -1e15]).tolist()
+
+
+@pytest.mark.parametrize("scale", ["robust", "standard"])
+@given(ones=st.integers(0, 9), zeros=st.integers(0, 9))
+def test_flags_are_scaled_by_their_number_as_they_would_be_one_by_one(scale, ones, zeros):
+    assume(ones + zeros > 0)
+    flags = np.array([1.0] * ones + [0.0] * zeros)[:, None]
+    whole, counted = fit_scaler(scale, flags), fit_flags(scale, np.array([ones]), len(flags))
+    np.testing.assert_allclose(counted.center, whole.center, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(counted.factor, whole.factor, rtol=1e-12)
+
+
+def test_a_tensor_may_stay_unscaled(rng):
+    rows = table(image=rng.integers(0, 256, (5, 2, 2)))
+    fitted = FeatureEncoder.fit(rows, ["image"], {"image": ColumnSpec(scale="none")})
+    np.testing.assert_array_equal(seen(fitted, rows), rows.column("image").values.reshape(5, 4))
+
+
+# -- side by side --------------------------------------------------------------------------------
 
 
 def test_columns_stand_side_by_side_in_the_order_of_the_features(rng):
@@ -168,6 +219,105 @@ def test_columns_stand_side_by_side_in_the_order_of_the_features(rng):
     np.testing.assert_array_equal(together, np.hstack(alone))
 
 
+def test_large_tables_are_encoded_in_blocks_as_small_ones_are(monkeypatch, rng):
+    rows = mixed(rng)
+    fitted = FeatureEncoder.fit(rows, rows_names(rows))
+    whole = fitted.transform(rows, np.float64)
+    monkeypatch.setattr("engine.data.preprocessing.BLOCK_BYTES", 64)
+    np.testing.assert_array_equal(fitted.transform(rows, np.float64), whole)
+
+
+def mixed(rng, rows=60):
+    """A table of all kinds of columns, with gaps."""
+    gaps = rng.random(rows) < 0.2
+    days = np.datetime64("2024-01-01", "us") + rng.integers(0, 10**14, rows).astype("m8[us]")
+    numbers = table(
+        number=np.where(gaps, nan, rng.standard_normal(rows)).tolist(),
+        flag=(rng.random(rows) < 0.5).tolist(),
+        colour=[None if gap else rng.choice(["red", "green", "blue"]) for gap in gaps],
+        image=rng.standard_normal((rows, 2, 3)),
+    )
+    when = Column("when", "timestamp", np.where(gaps, np.datetime64("NaT"), days))
+    return Table((*numbers.columns, when))
+
+
+def rows_names(rows):
+    return [column.name for column in rows.columns]
+
+
+def test_every_number_that_a_network_sees_has_a_name(rng):
+    rows = mixed(rng)
+    fitted = FeatureEncoder.fit(rows, rows_names(rows))
+    assert len(fitted.names) == fitted.width == seen(fitted, rows).shape[1]
+    assert fitted.names[:7] == [
+        "number",
+        "number is missing",
+        "flag",
+        "colour = blue",
+        "colour = green",
+        "colour = red",
+        "colour = missing",
+    ]
+    assert fitted.names[7:9] == ["image[0, 0]", "image[0, 1]"]
+    assert fitted.names[-3:] == ["cosine of year of when", "time of when", "when is missing"]
+
+
+# -- back ----------------------------------------------------------------------------------------
+
+DAY = np.timedelta64(86_400_000_000, "us")
+
+
+@pytest.mark.parametrize("scale", ["robust", "standard", "none"])
+def test_gradients_at_the_columns_agree_with_central_differences(scale, rng):
+    rows = mixed(rng)
+    how = ColumnSpec(scale=scale)
+    columns = {name: how for name in rows_names(rows) if (name, scale) != ("image", "robust")}
+    fitted = FeatureEncoder.fit(rows, rows_names(rows), columns)
+    d_x = rng.standard_normal((rows.rows, fitted.width))
+
+    def loss(name, change):
+        """The part of every row of a loss whose gradient is ``d_x``, with one column changed."""
+        moved = [
+            Column(c.name, c.type, change(c.values), c.levels) if c.name == name else c
+            for c in rows.columns
+        ]
+        return (d_x * seen(fitted, Table(tuple(moved)))).sum(axis=1)
+
+    found = fitted.pull_back(rows, d_x)
+    step = 1e-5
+    for name in ("number", "flag"):
+        expected = (loss(name, lambda v: v + step) - loss(name, lambda v: v - step)) / (2 * step)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-6)
+    assert (found["number"] == 0).sum() == np.isnan(rows.column("number").values).sum()
+    second = np.timedelta64(1_000_000, "us")
+    difference = loss("when", lambda t: t + second) - loss("when", lambda t: t - second)
+    expected = difference * (DAY / second) / 2
+    np.testing.assert_allclose(found["when"], expected, rtol=1e-5, atol=1e-5)
+    for place in np.ndindex(2, 3):
+        move = np.zeros((2, 3))
+        move[place] = step
+        change = loss("image", lambda v, m=move: v + m) - loss("image", lambda v, m=move: v - m)
+        at = (slice(None), *place)
+        np.testing.assert_allclose(found["image"][at], change / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+def test_gradients_at_a_category_are_those_of_its_levels(rng):
+    rows = table(colour=["red", "green", "blue"] * 4, side=["left", "right", "left"] * 4)
+    fitted = FeatureEncoder.fit(rows, ["colour", "side"])
+    d_x = rng.standard_normal((12, 4))
+    found, (_, factor) = fitted.pull_back(rows, d_x), fitted.scale
+    assert found["colour"].shape == (12, 3)
+    slope = factor * (1 + (seen_z(fitted, rows) / CLIP) ** 2) ** -1.5
+    np.testing.assert_allclose(found["colour"], (d_x * slope)[:, :3], rtol=1e-12)
+    np.testing.assert_allclose(found["side"], (d_x * slope)[:, 3], rtol=1e-12)
+
+
+def seen_z(fitted, rows):
+    """What is seen, before it is squeezed."""
+    x = seen(fitted, rows)
+    return x / np.sqrt(1 - (x / CLIP) ** 2)
+
+
 # -- refusals ------------------------------------------------------------------------------------
 
 
@@ -176,11 +326,7 @@ def test_columns_stand_side_by_side_in_the_order_of_the_features(rng):
     [
         ([1.0, 2.0], ["a", "b"], "the type number", "the type category", None),
         (["a", "b"], [1.0, 2.0], "the type category", "the type number", None),
-        (["a", "b"], ["a", "c", "b"], "one of the levels seen in training", "'c'", 1),
-        (["a", "b"], ["a", None], "a value in every row", "a missing value", 1),
-        ([1.0, 2.0], [1.0, 2.0, nan], "a value in every row", "a missing value", 2),
-        ([1.0, 2.0], [inf, 2.0, nan], "a value in every row", "a missing value", 0),
-        ([1, 2], [None, 2], "a value in every row", "a missing value", 0),
+        ([1.0, 2.0], [1.0, inf, nan], "finite numbers", "infinity, in one row of 1", 1),
         (np.ones((2, 3)), np.ones((2, 4)), "the shape (3,)", "the shape (4,)", None),
         (np.ones((2, 3)), np.full((2, 3), nan), "a value in every row", "a missing value", 0),
         (np.ones((2, 3)), [1.0, 2.0], "the type tensor", "the type number", None),
@@ -189,123 +335,43 @@ def test_columns_stand_side_by_side_in_the_order_of_the_features(rng):
 def test_what_a_network_cannot_be_fed_is_refused(trained, later, expected, got, row):
     fitted = FeatureEncoder.fit(table(x=trained), ["x"])
     with pytest.raises(SchemaError) as refusal:
-        fitted.transform(table(x=later), np.float64)[:, :-1]
+        fitted.transform(table(x=later), np.float64)
     error = refusal.value
     assert (error.column, error.expected, error.row) == ("x", expected, row)
     assert error.got.startswith(got)
 
 
+TIMES = np.array(["2024-01-01", "2024-01-02", "NaT"], dtype="datetime64[us]")
+
+
+@pytest.mark.parametrize(
+    "gapped",
+    [column("x", [1.0, 2.0, None]), column("x", ["a", "b", None]), Column("x", "timestamp", TIMES)],
+    ids=lambda gapped: gapped.type,
+)
+def test_missing_values_are_refused_where_there_are_to_be_none(gapped):
+    rows, how = Table((gapped,)), {"x": ColumnSpec(impute="none")}
+    whole = rows.take(np.array([0, 1]))
+    fitted = FeatureEncoder.fit(whole, ["x"], how)
+    assert fitted.inputs[0].required
+    assert not FeatureEncoder.fit(whole, ["x"]).inputs[0].required
+    for refused in (
+        lambda: fitted.transform(rows, np.float64),
+        lambda: FeatureEncoder.fit(rows, ["x"], how),
+    ):
+        with pytest.raises(SchemaError, match="row 2, column 'x': expected a value in every row"):
+            refused()
+
+
 def test_a_column_that_is_absent_is_refused():
     fitted = FeatureEncoder.fit(table(width=[1.0, 2.0]), ["width"])
     with pytest.raises(SchemaError, match="did you mean 'widht'"):
-        fitted.transform(table(widht=[1.0]), np.float64)[:, :-1]
+        fitted.transform(table(widht=[1.0]), np.float64)
 
 
-def test_all_kinds_of_numbers_conform_to_each_other():
-    kinds = [column("x", values) for values in ([1.0], [1], [True])]
-    for given_column in kinds:
-        for wanted in kinds:
-            assert conform(given_column, InputColumn.of(wanted)) is given_column
-
-
-# -- classes -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "classes", "labels"),
-    [
-        (["b", "a", "b"], ("a", "b"), [1, 0, 1]),
-        ([3, 1, 3], (1, 3), [1, 0, 1]),
-        ([True, False, True], (False, True), [1, 0, 1]),
-        ([0.5, -1.5, 0.5], (-1.5, 0.5), [1, 0, 1]),
-    ],
-)
-def test_classes_are_the_sorted_values_and_labels_their_positions(values, classes, labels):
-    rows = table(y=values)
-    encoder = ClassEncoder.fit(rows, "y")
-    assert repr(encoder.classes) == repr(classes)
-    assert encoder.transform(rows).tolist() == labels
-    assert encoder.transform(rows).dtype == np.intp
-
-
-def test_text_can_be_a_class():
-    rows = Table((Column("y", "text", np.array(["b", "a", "b"], dtype=object)),))
-    encoder = ClassEncoder.fit(rows, "y")
-    assert encoder.classes == ("a", "b")
-    assert encoder.transform(rows).tolist() == [1, 0, 1]
-
-
-def test_a_level_that_no_row_has_is_no_class():
-    rows = table(y=["a", "b", "c"]).take(np.array([2, 0]))
-    encoder = ClassEncoder.fit(rows, "y")
-    assert encoder.classes == ("a", "c")
-    assert encoder.transform(rows).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("trained", "later", "got", "row"),
-    [
-        (["a", "b"], ["a", "c"], "'c'", 1),
-        (["a", "b"], [None, "b"], "None", 0),
-        ([1, 2], [1, 2, 7], "7.0", 2),
-        ([1, 2], ["1", "2"], "'1'", 0),
-        ([1, 2], [1, None], "nan", 1),
-    ],
-)
-def test_a_class_that_was_not_there_when_training_is_refused(trained, later, got, row):
-    encoder = ClassEncoder.fit(table(y=trained), "y")
-    with pytest.raises(SchemaError) as refusal:
-        encoder.transform(table(y=later))
-    error = refusal.value
-    assert (error.column, error.got, error.row) == ("y", got, row)
-    assert error.expected == "one of the 2 classes of the model"
-
-
-def test_a_tensor_is_no_class():
-    encoder = ClassEncoder.fit(table(y=["a", "b"]), "y")
-    with pytest.raises(SchemaError, match="expected one class a row, got the shape"):
-        encoder.transform(table(y=np.ones((2, 3))))
-
-
-# -- targets -------------------------------------------------------------------------------------
-
-
-@given(
-    values=st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9)), min_size=1, max_size=9)
-)
-def test_scaled_targets_come_back(values):
-    y, z = zip(*values, strict=True)
-    rows = table(y=list(y), z=list(z))
-    scaler = TargetScaler.fit(rows, ["z", "y"])
-    scaled = scaler.transform(rows, np.float64)
-    np.testing.assert_allclose(scaler.invert(scaled), np.stack([z, y], axis=1), atol=1e-5)
-    np.testing.assert_array_equal(scaler.raw(rows), np.stack([z, y], axis=1))
-
-
-def test_scaled_targets_have_mean_zero_and_deviation_one():
-    scaler = TargetScaler.fit(table(y=[0.1, 0.2, 0.6]), ["y"])
-    assert scaler.mean.tolist() == pytest.approx([0.3])
-    assert scaler.deviation.tolist() == pytest.approx([sqrt(0.14 / 3)])
-    scaled = scaler.transform(table(y=[0.1, 0.2, 0.6]), np.float32)
-    assert scaled.dtype == np.float32
-    assert scaled.mean() == pytest.approx(0, abs=1e-6)
-    assert scaled.std() == pytest.approx(1, rel=1e-6)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 4.0])
-def test_a_constant_target_is_scaled_by_one(value):
-    scaler = TargetScaler.fit(table(y=[value] * 10, z=[1.0, 3.0] * 5), ["y", "z"])
-    assert scaler.deviation.tolist() == [1, 1]
-    assert scaler.transform(table(y=[value + 1], z=[2.0]), np.float64)[0] == pytest.approx([1, 0])
-    assert scaler.invert(np.array([[1.0, 0.0]]))[0] == pytest.approx([value + 1, 2])
-
-
-def test_predictions_in_single_precision_come_back_in_double():
-    scaler = TargetScaler.fit(table(y=[1e9, 1e9 + 2]), ["y"])
-    assert scaler.invert(np.array([[-1], [1]], dtype=np.float32)).tolist() == [[1e9], [1e9 + 2]]
-
-
-@pytest.mark.parametrize("values", [["a", "b"], [1.0, nan], np.ones((2, 2))])
-def test_a_target_that_is_no_number_is_refused(values):
-    with pytest.raises(DataError, match="'y'"):
-        TargetScaler.fit(table(y=values), ["y"])
+def test_all_kinds_of_numbers_are_taken_for_each_other():
+    kinds = [table(x=values) for values in ([1.0, 0.0], [1, 0], [True, False])]
+    for trained in kinds:
+        fitted = FeatureEncoder.fit(trained, ["x"])
+        for later in kinds:
+            assert seen(fitted, later).tolist() == seen(fitted, trained).tolist()
