@@ -206,8 +206,14 @@ def _postgresql(url: URL, statement_seconds: float | None) -> Engine:
     def _connect(_dialect: Any, _record: Any, _: Any, options: dict[str, Any]) -> Impatient:
         connection = Impatient.connect(**options)
         connection.statement_seconds = statement_seconds
-        connection.execute(f"SET idle_in_transaction_session_timeout = {1000 * IDLE_SECONDS:.0f}")
-        connection.commit()
+        try:
+            connection.execute(
+                f"SET idle_in_transaction_session_timeout = {1000 * IDLE_SECONDS:.0f}"
+            )
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @event.listens_for(engine, "handle_error")
@@ -224,7 +230,7 @@ ANSWER_SECONDS = 3
 the answer whether it is there."""
 
 
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 10.0
 """How long PostgreSQL waits for the next statement of a transaction, and then takes it back: one
 who is frozen, or cut off, would keep others from its rows for as long."""
 

@@ -90,6 +90,7 @@ def test_a_launcher_that_is_killed_takes_its_processes_with_it(start, call, tmp_
     assert (found.status, found.failures) == ("queued", 0)
 
 
+@pytest.mark.rare
 @pytest.mark.parametrize("broker", ["memory", "redis"])
 def test_a_worker_that_is_to_end_while_its_child_does_not_listen_yet_ends_all_the_same(
     request, start, connect, sqlite_url, tmp_path, broker
@@ -135,6 +136,7 @@ def test_the_demo_reads_digits_and_leaves_no_process_behind(start, tmp_path):
     assert alive(tmp_path) == []
 
 
+@pytest.mark.rare
 def test_a_demo_that_is_interrupted_twice_leaves_no_process_behind(start, tmp_path):
     demo = start("demo")
     demo.wait_for_output("is held out")

@@ -113,7 +113,7 @@ def containers(postgres_server: str, redis_url: str, tmp_path: Path) -> Iterator
     with psycopg.connect(postgres_server + "postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS chainrule")
         connection.execute("DROP ROLE IF EXISTS chainrule")
-        connection.execute("CREATE ROLE chainrule LOGIN")
+        connection.execute("CREATE ROLE chainrule LOGIN SUPERUSER")  # as the image makes it
         connection.execute("CREATE DATABASE chainrule OWNER chainrule")
     addresses = {
         "postgres:5432": re.search(r"127\.0\.0\.1:\d+", postgres_server)[0],

@@ -17,6 +17,7 @@ import pytest
 import redis
 from sqlalchemy import func, select, text
 
+from app.store.database import IDLE_SECONDS
 from app.store.tables import Base, Dataset
 from tests.e2e.services import DIGITS, log_lines
 from tests.e2e.sites import site as running_site
@@ -107,10 +108,13 @@ def followed(site, job):
         watcher.join()
 
 
-def assert_truthful(seen):
-    """Make sure that who runs is held by a lease, and that an attempt never goes back."""
+def assert_truthful(seen, held_seconds=0):
+    """Make sure that who runs is held by a lease, and that an attempt never goes back.
+
+    A worker that was frozen in the midst of a transaction holds the job's row for so long.
+    """
     late = [look["lease"] for look in seen if look["status"] == "running"]
-    assert min(late) > -REAP_SECONDS - SLACK_SECONDS
+    assert min(late) > -REAP_SECONDS - SLACK_SECONDS - held_seconds
     attempts = [look["attempt"] for look in seen]
     assert attempts == sorted(attempts)
     told = 0
@@ -139,13 +143,14 @@ def test_a_worker_that_wakes_after_its_lease_writes_nothing_more(site, irises):
         first.wait_for_output("another worker has the job")
         epoch = site.row(job).epoch
         wait_until(lambda: site.row(job).epoch > epoch + 50)
-    assert_truthful(seen)
+    assert_truthful(seen, IDLE_SECONDS if site.broker else 0)
     assert site.row(job).attempt == 2
     assert "another worker has the job" not in second.logged.read_text()
     epochs = site.caller.epochs(job)
     assert epochs == list(range(1, len(epochs) + 1))
 
 
+@pytest.mark.rare
 def test_a_process_that_is_frozen_beside_its_worker_is_replaced(site, irises):
     site.start_worker()
     job = site.caller.submit(irises, **ENDLESS)
@@ -191,6 +196,7 @@ def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site):
     assert worker.process.poll() is None
 
 
+@pytest.mark.rare
 @production_only
 def test_a_process_that_takes_long_to_start_is_waited_for(site, irises, tmp_path):
     """As on a machine that has more to do than it can."""
@@ -210,6 +216,7 @@ def with_pipe(site, dataset):
     os.mkfifo(file)
 
 
+@pytest.mark.rare
 def test_a_worker_that_is_asked_twice_to_end_puts_its_job_back(site, undisturbed):
     dataset, weights = undisturbed
     worker = site.start_worker()
@@ -254,6 +261,7 @@ def test_a_cancel_needs_neither_worker_nor_broker(site, irises):
     assert site.caller.epochs(running) == epochs
 
 
+@pytest.mark.rare
 def test_a_long_job_holds_no_short_one_behind_its_worker(site, irises):
     site.start_workers(2)
     long = site.caller.submit(irises, **ENDLESS)
@@ -283,6 +291,7 @@ def skewed(folder, hours):
     return {"PYTHONPATH": str(folder)}
 
 
+@pytest.mark.rare
 def test_a_worker_whose_clock_is_wrong_takes_from_nobody_and_loses_to_nobody(
     site, irises, tmp_path
 ):
@@ -468,6 +477,7 @@ def take_back_what_is_silent(site):
         session.execute(end)
 
 
+@pytest.mark.rare
 @production_only
 def test_a_worker_that_is_cut_off_from_the_database_rests_and_another_goes_on(site, undisturbed):
     dataset, weights = undisturbed
@@ -498,7 +508,7 @@ def test_when_everything_is_killed_at_once_nothing_is_lost(site, undisturbed, th
     dataset, weights = undisturbed
     jobs = [site.caller.submit(dataset, **SOME_SECONDS)]
     site.start_worker(CHAINRULE_MAX_ATTEMPTS="100")
-    for _ in range(20 if thorough else 2):
+    for _ in range(20 if thorough else 1):
         wait_until(lambda: any(is_trained(site, job) for job in jobs))
         jobs.append(site.caller.submit(dataset, **SOME_SECONDS))
         site.kill_everything()

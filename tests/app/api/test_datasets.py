@@ -518,8 +518,7 @@ def test_a_nul_in_a_table_comes_back_as_it_was_and_in_a_name_is_replaced(ada):
     classifier = ada.get(f"/v1/models/{ada.model(answer.json['id'], 'word')}").json
     assert classifier["classes"] == ["a\0b", "c"]
     model = ada.model(answer.json["id"], "n", task="regression")
-    assert ada.predict(model, [{"word": "c"}]).status_code == 200
-    refusal(ada.predict(model, [{"word": "d\0"}]), "/instances/0/word")
+    assert ada.predict(model, [{"word": "c"}, {"word": "d\0"}]).status_code == 200
 
 
 def test_the_first_rows_are_shown_as_json(library):

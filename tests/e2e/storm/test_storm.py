@@ -10,7 +10,7 @@ from tests.e2e.storm.fleet import SHAPES
 pytestmark = pytest.mark.e2e
 
 SEED = 3
-SECONDS = 10
+SECONDS = 5
 
 
 @pytest.mark.parametrize("shape", SHAPES)
