@@ -18,7 +18,7 @@ from werkzeug.exceptions import (
 )
 
 from app.config import Settings
-from engine.data.table import json_type
+from engine.data.table import json_type, named_once
 
 UPLOADS = frozenset({"datasets.upload"})
 """Endpoints whose body is a file."""
@@ -84,7 +84,7 @@ class StrictJson(DefaultJSONProvider):
         """Read JSON; whatever is wrong with it is a ValueError."""
         try:
             text = s if isinstance(s, str) else s.decode()
-            value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+            value = json.loads(text, object_pairs_hook=named_once, parse_constant=_constant)
             if _SURROGATE.search(text):
                 json.dumps(value, ensure_ascii=False).encode()
         except RecursionError as error:
@@ -96,15 +96,6 @@ class StrictJson(DefaultJSONProvider):
                 raise ValueError("it holds a number of too many digits") from error
             raise
         return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:80]!r} appears twice in one object")
-    return value
 
 
 def _constant(name: str) -> NoReturn:

@@ -250,6 +250,16 @@ def _tensor(column: InputColumn, row: int, value: Any) -> NDArray[np.float64]:
     return array.reshape(column.shape)
 
 
+def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object from its names and values; raises ValueError where a name is twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:80]!r} appears twice in one object")
+    return values
+
+
 def json_type(value: Any) -> str:
     """Name the JSON type of a value, with its article."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}

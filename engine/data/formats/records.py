@@ -13,7 +13,7 @@ import pyarrow as pa
 from engine.data.formats.delimited import encoding_of, text_of
 from engine.data.formats.kinds import PIECE_BYTES, PIECE_ROWS, Options, Piece, Source
 from engine.data.formats.names import check_names, check_width
-from engine.data.table import json_type
+from engine.data.table import json_type, named_once
 from engine.errors import FormatError
 
 ROW_LIMIT_CHARACTERS = 1 << 22
@@ -201,17 +201,8 @@ def _not_json(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:80]!r} appears twice in one object")
-    return values
-
-
 _JSON = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=str
+    object_pairs_hook=named_once, parse_int=str, parse_float=str, parse_constant=str
 )
 
 
