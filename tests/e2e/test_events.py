@@ -69,12 +69,12 @@ def test_a_worker_that_is_killed_costs_a_client_neither_gap_nor_repeat(service, 
     with following(caller, job) as told:
         for event in told:
             heard.append(event)
-            if event.name == "point" and event.data["epoch"] == 40:
+            if event.name == "point" and event.data["epoch"] == EPOCHS // 2:
                 killed_at = len(heard)
                 service.kill_worker()
     assert is_whole(caller, job, heard)
     again = [event.data["epoch"] for event in heard[killed_at:] if event.name == "progress"]
-    assert min(again) < 40
+    assert min(again) < EPOCHS // 2
 
 
 def test_a_client_that_hangs_up_makes_room_for_another(service):
