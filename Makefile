@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps
-TESTS := $(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
+TESTS := $(BIN)/pytest --quiet --numprocesses 3 --dist worksteal
 MINUTES ?= 5
 SEED ?= 1
 SHAPE ?= both
