@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app import logs, redaction
 from app.config import Settings
-from app.store import blobs, checkpoints, datasets, jobs, trained_models
+from app.store import blobs, checkpoints, datasets, jobs, names, trained_models
 from app.store.blobs import Storage
 from app.store.database import UNAVAILABLE, Database
 from app.store.errors import CorruptArtifactError, CorruptFileError, LostClaimError
@@ -341,10 +341,18 @@ class Attempt:
                 parameters=model.network.parameters.size,
                 data=data,
             )
-            jobs.succeed(session, self._claim, model_id, metrics, stopped)
+            publication = self._publish(session, model_id)
+            jobs.succeed(session, self._claim, model_id, metrics, stopped, publication)
             return model_id
 
         log.info("succeeded", extra={"model": self._write(write), "metrics": metrics})
+
+    def _publish(self, session: Session, model_id: str) -> dict[str, Any] | None:
+        """Give the model the name that its job asks for, if it may have it."""
+        asked, claim = self._claim.publish, self._claim
+        if asked is None:
+            return None
+        return asdict(names.publish(session, claim.owner, model_id, claim.job_id, **asked))
 
     def _metrics_of(self, epoch: int) -> dict[str, float]:
         """Return what was measured after the epoch whose weights are kept."""

@@ -78,9 +78,9 @@ def predict(path: schemas.ModelPath, body: schemas.PredictRequest) -> Response:
     """Predict rows."""
 
     def work() -> Response:
-        model = services().predictor.model(owner(), path.model_id)
+        model_id, model = services().predictor.model(owner(), path.model_id)
         y = model.predict(table_of(model, body.instances))
-        return answer_json({"model": path.model_id, "predictions": predictions(model, y)})
+        return answer_json({"model": model_id, "predictions": predictions(model, y)})
 
     return once_apart(work)
 
@@ -127,7 +127,7 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
     """Measure a model on a dataset."""
 
     def work() -> Response:
-        model = services().predictor.model(owner(), path.model_id)
+        model_id, model = services().predictor.model(owner(), path.model_id)
         with file_of(body.dataset) as file:
             table = read_table(file)
         try:
@@ -140,7 +140,7 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
             counts = schemas.Confusion(classes=classes, counts=found.confusion.tolist())
         return answer(
             schemas.Evaluation(
-                model=path.model_id,
+                model=model_id,
                 dataset=body.dataset,
                 rows=found.rows,
                 metrics=found.metrics,
@@ -186,7 +186,8 @@ def _npz(data: bytes) -> bytes:
 def remove(path: schemas.ModelPath) -> tuple[str, int]:
     """Delete a model."""
     with writing() as session:
-        tag = _tag(trained_models.get(session, owner(), path.model_id))
-        trained_models.remove(session, owner(), path.model_id)
+        model = trained_models.get(session, owner(), path.model_id)
+        tag = _tag(model)
+        trained_models.remove(session, owner(), model.id)
         unless_changed(tag)
     return "", 204

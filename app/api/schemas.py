@@ -15,6 +15,7 @@ from app.store.tables import now
 from engine.data.formats.kinds import MISSING, Decimal, Delimiter, Encoding, Format
 from engine.data.profiling import Figure, Flag
 from engine.data.table import ColumnType, json_type
+from engine.metrics import ClassificationMetric, RegressionMetric
 from engine.spec import ColumnKind, Encode, Scale, Spec, Task, TrainingSpec
 from engine.training import StopReason
 
@@ -38,6 +39,12 @@ def _written(moment: Any) -> Any:
     return moment
 
 
+def _not_like_an_id(name: str) -> str:
+    if name.startswith("mdl_"):
+        raise ValueError("begins like a model's id; use another name")
+    return name
+
+
 def _coming(moment: datetime) -> datetime:
     if moment <= now():
         raise ValueError("is over; name a time to come")
@@ -49,6 +56,7 @@ Moment = Annotated[
 ]
 Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Id = Annotated[str, Field(pattern=f"^{ID_FORM}$")]
+Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]{0,99}$"), AfterValidator(_not_like_an_id)]
 
 
 class Taken(BaseModel):
@@ -87,6 +95,12 @@ class ModelPath(Taken):
     """A model."""
 
     model_id: Id
+
+
+class NamePath(Taken):
+    """A name of a model."""
+
+    name: Name
 
 
 class KeyPath(Taken):
@@ -311,6 +325,18 @@ class CheckpointRule(Spec):
     """After so many epochs, instead of by the clock."""
 
 
+Metric = Literal["train_loss", "validation_loss"] | ClassificationMetric | RegressionMetric
+
+
+class Publish(Spec):
+    """What a job's model is to be called once it has succeeded."""
+
+    name: Name
+    """Other owners may use the same."""
+    if_better: Metric | None = None
+    """Only if the model is better in this metric than the one that has the name."""
+
+
 class JobRequest(TrainingSpec):
     """A training job: a dataset, what to predict in it, and by which network."""
 
@@ -324,6 +350,8 @@ class JobRequest(TrainingSpec):
     """Jobs with a higher one are trained first."""
     checkpoint: CheckpointRule = CheckpointRule()
     """When it is saved while it runs."""
+    publish: Publish | None = None
+    """What to call its model."""
 
 
 class JobsQuery(PageQuery):
@@ -358,6 +386,14 @@ class JobError(Answered):
     detail: str
 
 
+class Publication(Answered):
+    """Whether a job's model was given the name that it was to have."""
+
+    name: str
+    published: bool
+    reason: str
+
+
 class Job(Answered):
     """A training job."""
 
@@ -370,6 +406,9 @@ class Job(Answered):
     progress: JobProgress
     metrics: dict[str, float]
     model: str | None
+    publish: Publish | None
+    publication: Publication | None
+    """What came of `publish`, once it has succeeded."""
     reproducibility: Literal["bitwise", "numerical"] | None
     """`bitwise` if all of it ran on one kind of worker: the same spec gives the same bits there.
 
@@ -548,6 +587,51 @@ def _row(value: Any) -> Any:
 
 
 Instance = Annotated[dict[str, Any] | list[Any], BeforeValidator(_row)]
+
+
+class NameRequest(Spec):
+    """Which model gets the name."""
+
+    model: Id
+    """Its id, or another name of it."""
+
+
+class ModelName(Answered):
+    """What a model is called."""
+
+    name: str
+    model: str
+    version: int
+    """One more with every switch."""
+    created_at: datetime
+    updated_at: datetime
+    """When it was last switched."""
+
+
+class ModelNamePage(Answered):
+    """Names, newest first."""
+
+    data: list[ModelName]
+    next_cursor: str | None
+
+
+class NameSwitch(Answered):
+    """That a model got a name."""
+
+    version: int
+    model: str
+    replaced: str | None
+    """The model that had it before."""
+    job: str | None
+    """The job that published it, if one did."""
+    created_at: datetime
+
+
+class NameHistory(Answered):
+    """A name's switches, newest first."""
+
+    data: list[NameSwitch]
+    next_cursor: str | None
 
 
 class PredictRequest(Spec):

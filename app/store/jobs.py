@@ -99,6 +99,8 @@ class Claim:
         The trace that the job was submitted in.
     checkpoint_seconds, checkpoint_epochs : float or None, int or None
         How often its caller wants it saved.
+    publish : dict or None
+        What its model is to be called, and what has to be better for it.
     """
 
     job_id: str
@@ -110,6 +112,7 @@ class Claim:
     traceparent: str | None
     checkpoint_seconds: float | None
     checkpoint_epochs: int | None
+    publish: dict[str, Any] | None
 
 
 # What a caller asks.
@@ -128,6 +131,7 @@ def submit(
     priority: int = 0,
     checkpoint_seconds: float | None = None,
     checkpoint_epochs: int | None = None,
+    publish: dict[str, Any] | None = None,
     traceparent: str | None = None,
     multiply_adds: int | None = None,
     quotas: Quotas = UNLIMITED,
@@ -161,6 +165,7 @@ def submit(
         priority=priority,
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_epochs=checkpoint_epochs,
+        publish=publish,
         queued_at=database_clock(),
     )
     session.add(job)
@@ -394,6 +399,7 @@ def claim(session: Session, job_id: str, worker: str, lease_seconds: float) -> C
         traceparent=job.traceparent,
         checkpoint_seconds=job.checkpoint_seconds,
         checkpoint_epochs=job.checkpoint_epochs,
+        publish=job.publish,
     )
 
 
@@ -475,12 +481,14 @@ def succeed(
     model_id: str,
     metrics: dict[str, float],
     stop_reason: str | None,
+    publication: dict[str, Any] | None = None,
 ) -> None:
     """End a job with its model, and the rule that ended its training; its checkpoint goes."""
-    values = {
+    values: dict[str, Any] = {
         "model_id": model_id,
         "metrics": metrics,
         "stop_reason": stop_reason,
+        "publication": publication,
         "fraction": 1.0,
     }
     _finish(session, claim, JobStatus.SUCCEEDED, **values)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     TypeDecorator,
+    UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils import uuid7
@@ -138,6 +139,10 @@ class Job(Base):
     """How often the caller wants it saved; None leaves it to the settings."""
     checkpoint_epochs: Mapped[int | None]
     """The same, in epochs."""
+    publish: Mapped[dict[str, Any] | None]
+    """The name that its model is to get, and the metric that has to be better for it."""
+    publication: Mapped[dict[str, Any] | None]
+    """What came of that, once it has succeeded."""
 
     status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
     version: Mapped[int] = mapped_column(default=1)
@@ -257,6 +262,44 @@ class TrainedModel(Base):
     parameters: Mapped[int]
     bytes: Mapped[int]
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ModelName(Base):
+    """What an owner calls a model, as long as they call one so."""
+
+    __tablename__ = "names"
+    __table_args__ = (
+        UniqueConstraint("owner", "name"),
+        Index(None, "owner", "id"),
+        Index(None, "model_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str]
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    version: Mapped[int] = mapped_column(default=1)
+    """How many switches there were; the last has this number."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class NameSwitch(Base):
+    """That a name was given to a model, which may be gone since."""
+
+    __tablename__ = "name_switches"
+    __table_args__ = (Index(None, "name_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name_id: Mapped[str] = mapped_column(ForeignKey("names.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    model_id: Mapped[str]
+    replaced: Mapped[str | None]
+    """The model that had the name before."""
+    job_id: Mapped[str | None]
+    """The job that published the model, if none of its owner's calls did."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
