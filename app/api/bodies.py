@@ -26,6 +26,12 @@ UPLOADS = frozenset({"datasets.upload"})
 PACKED = frozenset({"gzip", "zstd"})
 """What a file may be packed with; its first bytes say so too."""
 
+TENSORS = frozenset({"inference.infer", "inference.infer_version"})
+"""Endpoints whose body is of tensors, whatever type it says it has."""
+
+PACKED_TENSORS = frozenset({"gzip", "deflate"})
+"""What these may be packed with."""
+
 PIECE_BYTES = 1 << 20
 
 REFUSAL = "chainrule.refusal"
@@ -38,6 +44,10 @@ def check(settings: Settings) -> None:
     """Refuse what cannot be read: too large, of another type, or not a JSON object."""
     if (refusal := request.environ.get(REFUSAL)) is not None:
         raise refusal
+    if request.endpoint in TENSORS:
+        _check_encoding(PACKED_TENSORS)
+        _measure(limit(request.endpoint, settings))
+        return
     upload = request.endpoint in UPLOADS
     if request.content_length or "Transfer-Encoding" in request.headers:
         _check_encoding(PACKED if upload else frozenset())
@@ -82,20 +92,25 @@ class StrictJson(DefaultJSONProvider):
 
     def loads(self, s: str | bytes, **_options: Any) -> Any:
         """Read JSON; whatever is wrong with it is a ValueError."""
-        try:
-            text = s if isinstance(s, str) else s.decode()
-            value = json.loads(text, object_pairs_hook=named_once, parse_constant=_constant)
-            if _SURROGATE.search(text):
-                json.dumps(value, ensure_ascii=False).encode()
-        except RecursionError as error:
-            raise ValueError("it is nested too deeply") from error
-        except UnicodeError as error:
-            raise ValueError("it holds what is not UTF-8 text") from error
-        except ValueError as error:
-            if str(error).startswith("Exceeds the limit"):  # goes on with advice for us
-                raise ValueError("it holds a number of too many digits") from error
-            raise
-        return value
+        return read_json(s)
+
+
+def read_json(data: str | bytes) -> Any:
+    """Read JSON strictly; whatever is wrong with it is a ValueError."""
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        value = json.loads(text, object_pairs_hook=named_once, parse_constant=_constant)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except UnicodeError as error:
+        raise ValueError("it holds what is not UTF-8 text") from error
+    except ValueError as error:
+        if str(error).startswith("Exceeds the limit"):  # goes on with advice for us
+            raise ValueError("it holds a number of too many digits") from error
+        raise
+    return value
 
 
 def _constant(name: str) -> NoReturn:

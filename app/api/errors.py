@@ -105,7 +105,10 @@ def install(app: Flask) -> None:
 def problem(
     status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None
 ) -> Response:
-    """Answer with an RFC 9457 problem."""
+    """Answer with an RFC 9457 problem, or with the error of a protocol that has its own."""
+    if request.path.startswith("/v2"):
+        said = {"error": services().redact.within(detail)}
+        return Response(orjson.dumps(said), status, content_type="application/json")
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": title,

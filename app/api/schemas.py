@@ -97,6 +97,12 @@ class ModelPath(Taken):
     model_id: Id
 
 
+class ModelVersionPath(ModelPath):
+    """A version of a model."""
+
+    version: Id
+
+
 class NamePath(Taken):
     """A name of a model."""
 
@@ -682,6 +688,127 @@ class Evaluation(Answered):
     metrics: dict[str, float]
     confusion: Confusion | None
     """Of up to 100 classes."""
+
+
+Datatype = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+]
+Parameters = dict[str, bool | int | float | str]
+
+
+class InferenceInput(BaseModel):
+    """A tensor that is sent: `data`, or binary data of as many bytes as its parameters say."""
+
+    name: str
+    shape: list[Annotated[int, Field(ge=0, le=2**40)]] = Field(max_length=8)
+    datatype: Datatype
+    data: list[Any] | None = None
+    """Nested or flat, in row-major order."""
+    parameters: Parameters = {}
+
+
+class InferenceOutput(BaseModel):
+    """A tensor that is wanted."""
+
+    name: str
+    parameters: Parameters = {}
+
+
+class InferenceRequest(BaseModel):
+    """Tensors to predict from, as the Open Inference Protocol has it."""
+
+    id: str | None = None
+    inputs: list[InferenceInput] = Field(min_length=1, max_length=16_384)
+    outputs: list[InferenceOutput] | None = Field(default=None, max_length=16_384)
+    """All of them unless given."""
+    parameters: Parameters = {}
+
+
+class InferenceTensor(Answered):
+    """A tensor that a model takes or answers; -1 stands for any number of rows."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    parameters: dict[str, Any] | None = None
+
+
+class InferenceModel(Answered):
+    """The tensors of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[InferenceTensor]
+    outputs: list[InferenceTensor]
+
+
+class InferenceResponseTensor(Answered):
+    """A tensor that is answered."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    data: list[Any] | None = None
+    """Flat; absent where it comes as binary data."""
+    parameters: Parameters | None = None
+
+
+class InferenceResponse(Answered):
+    """Predictions as tensors."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    parameters: Parameters
+    """`model` is the id of the model that answered."""
+    outputs: list[InferenceResponseTensor]
+
+
+class InferenceServer(Answered):
+    """What serves."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class InferenceLive(Answered):
+    """The process serves."""
+
+    live: bool
+
+
+class InferenceReady(Answered):
+    """Whether everything that the service needs answers."""
+
+    ready: bool
+    live: bool
+
+
+class InferenceModelReady(Answered):
+    """A model can be asked."""
+
+    name: str
+    ready: bool
+
+
+class InferenceError(Answered):
+    """An error, as the Open Inference Protocol has it."""
+
+    error: str
 
 
 class TraceRequest(Spec):

@@ -13,6 +13,9 @@ from app.store.pages import Page, cut
 from app.store.tables import ModelName, NameSwitch, new_id, now
 from engine.metrics import HIGHER_IS_BETTER
 
+MOST_DIGITS = 18
+"""Of a version; the database's integers hold no more."""
+
 
 @dataclass(frozen=True)
 class Publication:
@@ -61,6 +64,23 @@ def history(
     row = get(session, owner, name)
     switches = select(NameSwitch).where(NameSwitch.name_id == row.id)
     return cut(session, switches, NameSwitch.id, limit, cursor)
+
+
+def model_of(session: Session, owner: str, name: str, version: str) -> str:
+    """Return the id of the model that a version of a name was given to.
+
+    Raises
+    ------
+    NotFoundError
+        The owner calls no model so, or the name has no such version.
+    """
+    row = get(session, owner, name)
+    number = int(version) if version.isdecimal() and len(version) < MOST_DIGITS else 0
+    versions = (NameSwitch.name_id == row.id, NameSwitch.version == number)
+    found = session.scalar(select(NameSwitch.model_id).where(*versions))
+    if found is None:
+        raise NotFoundError("version", version)
+    return found
 
 
 def switch(

@@ -133,7 +133,7 @@ def table_from_instances(
     rows = [_ordered(inputs, row, instance, ignored) for row, instance in enumerate(instances)]
     return Table(
         tuple(
-            _column_of(column, [values[position] for values in rows])
+            column_of(column, [values[position] for values in rows])
             for position, column in enumerate(inputs)
         )
     )
@@ -159,8 +159,14 @@ def _ordered(
     raise DataError(f"row {row}: expected an object or an array, got {json_type(instance)}")
 
 
-def _column_of(column: InputColumn, values: list[Any]) -> Column:
-    """Return a column of JSON values, in which null is a missing one."""
+def column_of(column: InputColumn, values: list[Any]) -> Column:
+    """Return a column of JSON values, in which null is a missing one.
+
+    Raises
+    ------
+    SchemaError
+        A value is none of the column's type.
+    """
     if column.type == "tensor":
         array = np.empty((len(values), *column.shape))
         for row, value in enumerate(values):
