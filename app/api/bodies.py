@@ -18,6 +18,7 @@ from werkzeug.exceptions import (
 )
 
 from app.config import Settings
+from engine.data.formats.kinds import Format
 from engine.data.table import json_type, named_once
 
 UPLOADS = frozenset({"datasets.upload"})
@@ -25,6 +26,15 @@ UPLOADS = frozenset({"datasets.upload"})
 
 PACKED = frozenset({"gzip", "zstd"})
 """What a file may be packed with; its first bytes say so too."""
+
+TABLES: dict[str, Format] = {
+    "text/csv": "csv",
+    "application/vnd.apache.arrow.stream": "arrow",
+    "application/vnd.apache.arrow.file": "arrow",
+}
+"""What rows to predict may come as, beside JSON."""
+
+PREDICTIONS = frozenset({"models.predict"})
 
 TENSORS = frozenset({"inference.infer", "inference.infer_version"})
 """Endpoints whose body is of tensors, whatever type it says it has."""
@@ -51,8 +61,10 @@ def check(settings: Settings) -> None:
     upload = request.endpoint in UPLOADS
     if request.content_length or "Transfer-Encoding" in request.headers:
         _check_encoding(PACKED if upload else frozenset())
-        if not (upload or request.is_json or request.method == "GET"):
-            raise UnsupportedMediaType("send the body as application/json")
+        is_table = request.endpoint in PREDICTIONS and request.mimetype in TABLES
+        if not (upload or is_table or request.is_json or request.method == "GET"):
+            others = f" or {', '.join(TABLES)}" if request.endpoint in PREDICTIONS else ""
+            raise UnsupportedMediaType(f"send the body as application/json{others}")
     _measure(limit(request.endpoint, settings))
     if request.is_json and not upload and request.get_data():
         _check_json()

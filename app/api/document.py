@@ -33,7 +33,12 @@ def complete(document: dict[str, Any]) -> None:
     The library knows neither another media type for errors nor headers that
     no view reads, nor what a string holds, and it writes bounds of integers as floats.
     """
-    for model in (schemas.InferenceRequest, schemas.InferenceError):
+    for model in (
+        schemas.PredictRequest,
+        schemas.Predictions,
+        schemas.InferenceRequest,
+        schemas.InferenceError,
+    ):
         _declare(document, model)
     _make_whole(document)
     document["security"] = [{"key": []}]

@@ -7,12 +7,12 @@ import json
 import logging
 import re
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import orjson
-from flask import Flask, Response, g, request
-from pydantic import ValidationError
+from flask import Flask, Response, abort, g, request
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from werkzeug.exceptions import (
     HTTPException,
@@ -124,6 +124,17 @@ def problem(
         status,
         content_type="application/problem+json; charset=utf-8",
     )
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def sent(model: type[Body]) -> Body:
+    """Read the request's JSON; what is wrong with it is answered as for any other call."""
+    try:
+        return model.model_validate(request.get_json() if request.get_data() else None)
+    except ValidationError as error:
+        abort(invalid(error))
 
 
 def invalid(error: ValidationError) -> Response:

@@ -645,6 +645,23 @@ class PredictRequest(Spec):
 
     instances: list[Instance] = Field(min_length=1, max_length=100_000)
     """Each an object by input name, or an array in the order of the model's `inputs`."""
+    probabilities: bool = True
+    """Whether to tell the probabilities of a classifier."""
+    top_k: int | None = Field(default=None, ge=1, le=10_000)
+    """Of how many classes, the likeliest first; of all of them unless given."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """From which probability on the second of two classes is predicted."""
+
+
+class PredictQuery(Taken):
+    """The same for rows that are sent as a table; JSON says it in its body."""
+
+    probabilities: bool = True
+    """Whether to tell the probabilities of a classifier."""
+    top_k: int | None = Field(default=None, ge=1, le=10_000)
+    """Of how many classes, the likeliest first; of all of them unless given."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """From which probability on the second of two classes is predicted."""
 
 
 class Prediction(BaseModel):

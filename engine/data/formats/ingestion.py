@@ -123,9 +123,7 @@ def _check_options(schema: pa.Schema, options: Options) -> None:
     for name in options.types:
         if name not in schema.names:
             hint = nearest(name, schema.names)
-            raise FormatError(
-                None, name, f"`types` names it, but the file has no such column{hint}"
-            )
+            raise FormatError(None, name, f"it is named, but the file has no such column{hint}")
 
 
 class Read:

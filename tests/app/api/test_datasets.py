@@ -258,7 +258,7 @@ BAD_FILES = {
     "parquet": ("application/vnd.apache.parquet", b"PAR1", "not a whole Parquet file"),
     "arrow": ("application/vnd.apache.arrow.file", b"ARROW1", "not a whole Arrow file"),
     "zip": ("application/zip", archived("../x.png", b""), "'../x.png' leads out of the archive"),
-    "type": ("text/csv", b"a\nb\n", "`types` names it, but the file has no such column"),
+    "type": ("text/csv", b"a\nb\n", "it is named, but the file has no such column"),
 }
 
 
