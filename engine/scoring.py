@@ -98,23 +98,25 @@ def columns(model: Model, y: Matrix, decision: Decision) -> dict[str, NDArray[An
     return found
 
 
-def score(
-    model: Model, source: Path, destination: Path, file_format: WrittenFormat, decision: Decision
-) -> Iterator[int]:
-    """Predict every row of a kept file, and write what comes of it into another.
+def answers(
+    model: Model, source: Path, decision: Decision, start: int = 0
+) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    """Predict the rows of a kept file, a piece at a time.
 
     Parameters
     ----------
     model : Model
-    source, destination : Path
-    file_format : WrittenFormat
-        Of the destination.
+    source : Path
     decision : Decision
+    start : int
+        How many rows to pass over: where a piece of an earlier call ended.
 
     Yields
     ------
-    int
-        How many rows are done.
+    done : int
+        How many rows are done, those passed over among them.
+    columns : dict of str to ndarray
+        What `columns` returns for the piece.
 
     Raises
     ------
@@ -125,13 +127,22 @@ def score(
     decision.check(model)
     names = [column.name for column in model.inputs]
     done = 0
+    for table in StoredRows(source).pieces(names, ROWS_AT_ONCE):
+        before, done = done, done + table.rows
+        if before < start:
+            continue
+        try:
+            y = model.predict(table)
+        except SchemaError as error:
+            row = None if error.row is None else error.row + before
+            raise SchemaError(error.column, error.expected, error.got, row) from error
+        yield done, columns(model, y, decision)
+
+
+def score(
+    model: Model, source: Path, destination: Path, file_format: WrittenFormat, decision: Decision
+) -> None:
+    """Predict every row of a kept file, and write what comes of it; raises like `answers`."""
     with TableWriter(destination, file_format) as writer:
-        for table in StoredRows(source).pieces(names, ROWS_AT_ONCE):
-            try:
-                y = model.predict(table)
-            except SchemaError as error:
-                row = None if error.row is None else error.row + done
-                raise SchemaError(error.column, error.expected, error.got, row) from error
-            writer.write(columns(model, y, decision))
-            done += table.rows
-            yield done
+        for _, piece in answers(model, source, decision):
+            writer.write(piece)

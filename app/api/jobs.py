@@ -84,7 +84,7 @@ def _submit(session: Session, body: schemas.JobRequest) -> Job:
         checkpoint_seconds=body.checkpoint.seconds,
         checkpoint_epochs=body.checkpoint.epochs,
         publish=_publish(body.publish, spec),
-        traceparent=_traceparent(),
+        traceparent=traceparent(),
         multiply_adds=count,
         quotas=services().quotas,
     )
@@ -107,7 +107,7 @@ def _profile(dataset: Dataset) -> list[ColumnProfile]:
     return [ColumnProfile(**column) for column in dataset.columns]
 
 
-def _traceparent() -> str | None:
+def traceparent() -> str | None:
     """Return the trace that the request belongs to, if it names one as W3C Trace Context says."""
     sent = request.headers.get("traceparent", "")
     return sent if TRACEPARENT.fullmatch(sent) else None

@@ -91,6 +91,12 @@ class JobPath(Taken):
     job_id: Id
 
 
+class BatchPath(Taken):
+    """A batch prediction."""
+
+    batch_id: Id
+
+
 class ModelPath(Taken):
     """A model."""
 
@@ -360,6 +366,88 @@ class JobRequest(TrainingSpec):
     """What to call its model."""
 
 
+class JobError(Answered):
+    """Why a job failed."""
+
+    code: str
+    detail: str
+
+
+class BatchRequest(Spec):
+    """A batch prediction: a model, and the dataset whose rows it is asked about."""
+
+    model: Id
+    """Its id, or a name of it, which is looked up once."""
+    dataset: Id
+    """The id of a dataset with the model's inputs; other columns are ignored."""
+    format: Literal["csv", "parquet", "arrow"] = "csv"
+    """Of the result."""
+    probabilities: bool = True
+    """Whether to tell the probabilities of a classifier."""
+    top_k: int | None = Field(default=None, ge=1, le=10_000)
+    """Of how many classes, the likeliest first; of all of them unless given."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """From which probability on the second of two classes is predicted."""
+    name: Title | None = None
+    """What to call the batch prediction."""
+    metadata: Annotated[dict[str, Any] | None, AfterValidator(_storable)] = None
+    """Anything to find again on it; at most 16 KiB."""
+    priority: int = Field(default=0, ge=-100, le=100)
+    """Jobs with a higher one come first."""
+
+
+class BatchProgress(Answered):
+    """How far a batch prediction has come."""
+
+    rows: int
+    """That are predicted and kept."""
+    total: int
+    fraction: float
+    eta_seconds: float | None
+    rows_per_second: float | None
+
+
+class BatchResult(Answered):
+    """The file that came of a batch prediction."""
+
+    bytes: int
+    rows: int
+    format: Literal["csv", "parquet", "arrow"]
+    path: str
+    """Where to fetch it."""
+
+
+class Batch(Answered):
+    """A batch prediction."""
+
+    id: str
+    name: str | None
+    status: JobStatus
+    attempt: int
+    priority: int
+    model: str
+    dataset: str
+    dataset_sha256: str | None
+    format: Literal["csv", "parquet", "arrow"]
+    probabilities: bool
+    top_k: int | None
+    threshold: float | None
+    progress: BatchProgress
+    result: BatchResult | None
+    error: JobError | None
+    metadata: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class BatchPage(Answered):
+    """Batch predictions, newest first."""
+
+    data: list[Batch]
+    next_cursor: str | None
+
+
 class JobsQuery(PageQuery):
     """Which jobs."""
 
@@ -383,13 +471,6 @@ class JobProgress(Answered):
     fraction: float
     eta_seconds: float | None
     samples_per_second: float | None
-
-
-class JobError(Answered):
-    """Why a job failed."""
-
-    code: str
-    detail: str
 
 
 class Publication(Answered):

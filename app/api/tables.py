@@ -77,8 +77,7 @@ def answer_table(served: Served, decision: Decision, form: str) -> Response:
                 raise BodyError("", f"{reason}; accept text/csv, or send fewer")
             names = [column.name for column in served.model.inputs]
             return answer_rows(served, read_table(kept, names), decision, form)
-        for _ in scoring.score(served.model, kept, folder / "answer", GIVEN[form], decision):
-            pass
+        scoring.score(served.model, kept, folder / "answer", GIVEN[form], decision)
         return _answer_file(folder / "answer", form)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils import uuid7
 
-from app.store.lifecycle import JobStatus
+from app.store.lifecycle import JobKind, JobStatus
 
 
 def new_id(prefix: str) -> str:
@@ -66,6 +66,12 @@ class Base(DeclarativeBase):
             length=16,
             values_callable=lambda statuses: [status.value for status in statuses],
         ),
+        JobKind: Enum(
+            JobKind,
+            native_enum=False,
+            length=16,
+            values_callable=lambda kinds: [kind.value for kind in kinds],
+        ),
         datetime: UtcDateTime(),
         int: BigInteger(),
         dict[str, Any]: JSON(none_as_null=True),
@@ -102,11 +108,11 @@ class Dataset(Base):
 
 
 class Job(Base):
-    """A training job. The row is the job; a message about it is only a doorbell."""
+    """A training or a batch prediction. The row is the job; a message about it is a doorbell."""
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(None, "owner", "id"),
+        Index(None, "owner", "kind", "id"),
         Index(None, "owner", "claimed_at"),
         Index(None, "owner", "status"),
         Index(None, "status", "queued_at"),
@@ -117,6 +123,7 @@ class Job(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
+    kind: Mapped[JobKind] = mapped_column(default=JobKind.TRAINING)
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
     """A live job has one; a job that has ended may outlive it."""
     dataset_sha256: Mapped[str | None]
@@ -129,7 +136,9 @@ class Job(Base):
     job_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     """Whatever the caller wants to keep with it (SQLAlchemy has the plain name)."""
     spec: Mapped[dict[str, Any]]
-    """The resolved spec, with the dataset's id: sending it back trains the same network."""
+    """The resolved spec, with the dataset's id: sending it back trains the same network.
+
+    Of a batch prediction, what was asked for."""
     multiply_adds: Mapped[int | None]
     """That all of its epochs take; unknown of jobs from before this was counted."""
     traceparent: Mapped[str | None]
@@ -180,6 +189,11 @@ class Job(Base):
     model_id: Mapped[str | None] = mapped_column(
         ForeignKey("models.id", ondelete="SET NULL", use_alter=True)
     )
+    """The model that came out of a training, or that a batch prediction asks."""
+    parts: Mapped[list[Any] | None]
+    """Of a live batch prediction: the names of the files that its rows up to `epoch` are in."""
+    result: Mapped[dict[str, Any] | None]
+    """Of a batch prediction that succeeded: the name of its file, its bytes and its rows."""
 
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]

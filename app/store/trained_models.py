@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.store import artifacts, tenants
 from app.store.errors import ConflictError, NotFoundError
+from app.store.lifecycle import LIVE, JobKind
 from app.store.pages import Page, cut
 from app.store.tables import Job, ModelName, TrainedModel, new_id
 
@@ -85,9 +86,12 @@ def remove(session: Session, owner: str, model_id: str) -> None:
     Raises
     ------
     ConflictError
-        It has a name.
+        It has a name, or a live batch prediction asks it.
     """
     model = get(session, owner, model_id, lock=True)
+    asks = (Job.kind == JobKind.PREDICTION, Job.status.in_(LIVE), Job.model_id == model.id)
+    if (job := session.scalar(select(Job.id).where(*asks).limit(1))) is not None:
+        raise ConflictError("model", f"{job} asks {model.id}; cancel it or wait for its end")
     called = tenants.belonging_to(owner, ModelName).where(ModelName.model_id == model.id)
     if (name := session.scalar(called.limit(1))) is not None:
         advice = "give the name to another model, or delete it, first"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from engine.data.formats.stored import read_pieces
 
 WrittenFormat = Literal["csv", "arrow", "arrow_stream", "parquet"]
 
@@ -46,7 +48,15 @@ class TableWriter:
     def write(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Write some rows: numbers, or objects that are str, bool or None."""
         arrays = [pa.array(values) for values in columns.values()]
-        batch = pa.RecordBatch.from_arrays(arrays, list(columns))
+        self._write(pa.RecordBatch.from_arrays(arrays, list(columns)))
+
+    def append(self, path: Path) -> Iterator[int]:
+        """Write all rows of an Arrow file; yields how many after every piece."""
+        for batch in read_pieces(path):
+            self._write(batch)
+            yield batch.num_rows
+
+    def _write(self, batch: pa.RecordBatch) -> None:
         if self._writer is None:
             self._writer = self._files.enter_context(self._open(batch.schema))
         self._writer.write_batch(batch)
