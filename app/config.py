@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     """`redis://…`; `memory://` needs no broker: the worker looks into the database instead."""
     storage_url: str = ""
     """The place of the datasets: a folder or `s3://bucket/prefix`; in `home` unless given."""
+    cache_limit_bytes: int = Field(default=10_240 * MIB, ge=0)
+    """How much disk each host spends in `home` on copies of datasets from S3; 0 keeps none."""
     api_keys: Annotated[Keys, NoDecode, BeforeValidator(_json_object)] = {}
     """A JSON object of owner and key, each for everything; `keys create` makes finer ones."""
     upload_limit_bytes: int = Field(default=256 * MIB, ge=1)
@@ -195,6 +197,11 @@ class Settings(BaseSettings):
     def uploads_folder(self) -> Path:
         """Where uploads are written while they come in."""
         return self.home / "uploads"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where copies lie of datasets that are kept elsewhere."""
+        return self.home / "cache"
 
     @property
     def resolved_storage_url(self) -> str:

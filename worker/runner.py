@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app import logs, redaction
 from app.config import Settings
-from app.store import blobs, checkpoints, datasets, jobs, trained_models
+from app.store import checkpoints, datasets, jobs, trained_models
 from app.store.blobs import Storage
 from app.store.database import UNAVAILABLE, Database
 from app.store.errors import CorruptArtifactError, CorruptFileError, LostClaimError
@@ -257,8 +257,7 @@ class Attempt:
 
     def _table(self, dataset_id: str) -> Table:
         dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
-        with self._storage.local(dataset.location) as file:
-            blobs.check(file, dataset.location)
+        with self._storage.local(dataset.location, check=True) as file:
             return read_table(file, self._spec.column_names)
 
     def _report(self, progress: Progress, fitting: Fitting) -> Signal:
