@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from engine.spec import PARAMETER_BUDGET
+from engine.spec import MAX_COLUMNS, PARAMETER_BUDGET
 
 VERSION = "0.1.0"
 """Of the service."""
@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     """The most that an upload may unpack to."""
     expansion_limit: float = Field(default=200, ge=1)
     """How many times its size an upload may unpack to, where that is more than 64 MiB."""
+    column_limit: int = Field(default=MAX_COLUMNS, ge=1, le=MAX_COLUMNS)
+    """How many columns an upload may have."""
     cell_limit: int = Field(default=250_000_000, ge=1)
     """How many values an upload may hold, a tensor counted as one; each is 8 bytes on disk."""
     body_limit_bytes: int = Field(default=16 * MIB, ge=1)

@@ -205,7 +205,12 @@ def _is_whole(location: str) -> bool:
 def _make(received: Received, folder: Path) -> Contents:
     """Read an upload into an Arrow file, and store it under a new name."""
     settings = services().settings
-    limits = Limits(settings.cell_limit, settings.unpacked_limit_bytes, settings.expansion_limit)
+    limits = Limits(
+        settings.cell_limit,
+        settings.unpacked_limit_bytes,
+        settings.expansion_limit,
+        settings.column_limit,
+    )
     source = _unpacked(received.path, folder, limits)
     arrow = folder / "table.arrow"
     options = Options(**received.options.model_dump(exclude_unset=True))

@@ -84,6 +84,10 @@ class Cache:
         """Remove the copy of a file that is gone; one that is being read is left to age."""
         _remove(self._folder / name)
 
+    def taken_bytes(self) -> int:
+        """Return what the copies take, with all that comes in."""
+        return sum(copy.bytes for copy in self._copies()) if self._folder.is_dir() else 0
+
     def _copy(self, source: Source) -> int | None:
         """Return a handle whose lock keeps the copy; None if the file is not to be kept."""
         if not self._limit or SEALED.search(source.name) is None:
