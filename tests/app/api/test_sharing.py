@@ -10,7 +10,8 @@ import pytest
 
 from app import prune
 from app.api import uploads
-from tests.app.api.callers import IRIS, KEYS, Caller, csv, each_database, parts
+from tests import servers
+from tests.app.api.callers import IRIS, KEYS, Caller, csv, each_database, parts, run
 from tests.app.store.rows import race
 
 TABLE = csv("a,b", "1,2", "3,4")
@@ -162,3 +163,25 @@ def test_what_a_crash_before_the_file_is_deleted_leaves_is_swept_and_shared_with
     list(prune.sweep(services.settings, services.database, None, models=False, dry_run=False))
     assert left not in files(ada)
     assert len(files(ada)) == 1
+
+
+def test_api_and_worker_on_two_hosts_share_nothing_but_database_and_s3(
+    make_app, s3_server, monkeypatch, tmp_path
+):
+    for name, value in servers.s3_bucket(s3_server, "two-hosts").items():
+        monkeypatch.setenv(name, value)
+    one, other = (
+        make_app(home=tmp_path / host, storage_url="s3://two-hosts/datasets")
+        for host in ("one", "other")
+    )
+    ada = Caller(one, KEYS["ada"])
+    dataset = ada.dataset()
+    job = ada.job(dataset)
+    run(other, job)
+    assert ada.get(f"/v1/jobs/{job}").json["status"] == "succeeded"
+    assert Caller(other, KEYS["ada"]).dataset() != dataset  # which shares the file
+    [name] = files(ada)
+    assert [path.name for path in (tmp_path / "other" / "cache").iterdir()] == [name]
+    assert not (tmp_path / "one" / "cache").exists()
+    ada.delete(f"/v1/datasets/{dataset}")
+    assert files(ada) == [name]
