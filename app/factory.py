@@ -94,7 +94,7 @@ def _services(settings: Settings, ending: Callable[[], bool]) -> Services:
         quotas=Quotas.of(settings),
         database=database,
         login=Login(settings, database),
-        storage=Storage(settings.resolved_storage_url),
+        storage=Storage.of(settings),
         predictor=Predictor(database, settings.predictor_cache_bytes),
         doorbell=Doorbell(settings),
         scratch=scratch,

@@ -86,7 +86,7 @@ def sweep(
     ]
     for kind in kinds:
         yield _sweep_rows(database, kind, dry_run=dry_run)
-    storage = Storage(settings.resolved_storage_url)
+    storage = Storage.of(settings)
     yield _sweep_files(database, storage, dry_run=dry_run)
     yield _sweep_uploads(settings, dry_run=dry_run)
 

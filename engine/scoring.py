@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine.arrays import Labels, Matrix
 from engine.data.formats.stored import StoredRows
 from engine.data.formats.written import TableWriter, WrittenFormat
+from engine.data.table import nearest
 from engine.errors import DataError, SchemaError
 from engine.model import Model
 
@@ -109,7 +110,7 @@ def answers(
     source : Path
     decision : Decision
     start : int
-        How many rows to pass over: where a piece of an earlier call ended.
+        How many rows to pass over.
 
     Yields
     ------
@@ -125,12 +126,18 @@ def answers(
         that it says.
     """
     decision.check(model)
-    names = [column.name for column in model.inputs]
-    done = 0
-    for table in StoredRows(source).pieces(names, ROWS_AT_ONCE):
+    stored, names, done = StoredRows(source), [column.name for column in model.inputs], 0
+    for name in names:
+        if name not in stored.names:
+            got = f"none{nearest(name, stored.names)}"
+            raise SchemaError(name, "a column of the table", got)
+    for table in stored.pieces(names, ROWS_AT_ONCE):
         before, done = done, done + table.rows
-        if before < start:
+        if done <= start:
             continue
+        if before < start:
+            table = table.take(np.arange(start - before, table.rows))
+            before = start
         try:
             y = model.predict(table)
         except SchemaError as error:

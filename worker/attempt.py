@@ -125,6 +125,7 @@ class Attempt(ABC):
 
         self._write(write)
 
+    @abstractmethod
     def _record_rest(self, session: Session) -> None:
         """Write what was not written yet of a job that fails."""
 

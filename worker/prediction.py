@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from app.store import artifacts, datasets, jobs, predictions, trained_models, uploads
 from app.store.errors import LostClaimError, NotFoundError
-from app.store.jobs import Signal
+from app.store.jobs import Claim, Signal
 from app.store.seals import sealed
 from app.store.tables import new_id
 from engine.checkpoint import load_model
-from engine.data.formats.written import TableWriter
+from engine.data.formats.written import TableWriter, WrittenFormat
 from engine.model import Model
 from engine.scoring import Decision, answers
-from worker.attempt import Attempt
+from worker.attempt import Attempt, Surroundings
+from worker.lease import Lease
 
 log = logging.getLogger(__name__)
+
+Answers = Iterator[tuple[int, dict[str, NDArray[Any]]]]
 
 MODEL_ADVICE = "submit it again with another model"
 
@@ -30,10 +35,14 @@ class Prediction(Attempt):
 
     What is predicted goes into an Arrow file, a part, which is stored as often as a training is
     saved; another attempt goes on behind the parts that there are. In the end they become one
-    file of the format that was asked for.
+    file of the format that was asked for. Parameters are those of `Attempt`.
     """
 
-    _folder: Path
+    def __init__(self, surroundings: Surroundings, claim: Claim, lease: Lease) -> None:
+        super().__init__(surroundings, claim, lease)
+        self._parts = list(claim.parts)
+        self._stored = self._done = self._skipped = sum(part["rows"] for part in self._parts)
+        self._began = time.monotonic()
 
     def _work(self) -> None:
         asked = self._claim.spec
@@ -42,20 +51,17 @@ class Prediction(Attempt):
         dataset = self._read(
             lambda session: datasets.get(session, self._claim.owner, self._claim.dataset_id)
         )
-        self._parts, self._total = list(self._claim.parts), dataset.rows
-        self._done = self._stored = sum(part["rows"] for part in self._parts)
-        self._began, self._skipped = time.monotonic(), self._done
         with (
-            uploads.folder(self._scratch()) as self._folder,
+            uploads.folder(self._scratch()) as folder,
             self._storage.local(dataset.location, check=True) as file,
         ):
             rows = answers(model, file, decision, self._done)
-            while self._done < self._total:
-                signal = self._predict_part(rows)
+            while self._done < dataset.rows:
+                signal = self._predict_part(rows, dataset.rows, folder / "part.arrow")
                 if signal is not Signal.GO or self._stopping():
                     self._leave(signal)
                     return
-            self._finish(asked["format"])
+            self._finish(folder / f"result.{asked['format']}", asked["format"])
 
     def _scratch(self) -> Path:
         folder = self._settings.uploads_folder
@@ -69,25 +75,25 @@ class Prediction(Attempt):
 
         return load_model(self._read(read))
 
-    def _predict_part(self, rows: Any) -> Signal:
+    def _predict_part(self, rows: Answers, total: int, path: Path) -> Signal:
         """Predict until a part is to be stored, and store it; return what is asked meanwhile."""
         signal = Signal.GO
-        path = self._folder / "part.arrow"
         with TableWriter(path, "arrow") as part:
             for self._done, columns in rows:
                 part.write(columns)
                 self._lease.progress()
-                signal = self._report(signal)
+                signal = self._report(total)
                 if signal is not Signal.GO or self._is_part_due() or self._stopping():
                     break
         if signal is not Signal.CANCEL and self._done > self._stored:
             self._store_part(path)
         return signal
 
-    def _report(self, signal: Signal) -> Signal:
+    def _report(self, total: int) -> Signal:
+        """Write how far it is and hear what is asked, at most once a heartbeat."""
         now = time.monotonic()
-        if now - self._beat_at < self._settings.heartbeat_seconds and self._done < self._total:
-            return signal
+        if now - self._beat_at < self._settings.heartbeat_seconds:
+            return Signal.GO
         self._beat_at = now
         rate = (self._done - self._skipped) / max(now - self._began, 1e-9)
 
@@ -98,8 +104,8 @@ class Prediction(Attempt):
                 self._settings.lease_seconds,
                 quotas=self._quotas,
                 epoch=self._done,
-                fraction=self._done / self._total,
-                eta_seconds=(self._total - self._done) / rate,
+                fraction=self._done / total,
+                eta_seconds=(total - self._done) / rate,
                 samples_per_second=rate,
             )
 
@@ -123,24 +129,23 @@ class Prediction(Attempt):
         self._parts, self._stored = parts, self._done
         self._checkpoint_at = time.monotonic()
 
-    def _finish(self, file_format: str) -> None:
+    def _finish(self, path: Path, file_format: WrittenFormat) -> None:
         """Make one file of the parts, and end."""
-        path = self._folder / f"result.{file_format}"
-        with TableWriter(path, file_format) as result:  # type: ignore[arg-type]  # as validated
+        with TableWriter(path, file_format) as result:
             for part in self._parts:
                 with self._storage.local(part["location"], check=True) as file:
                     for _ in result.append(file):
                         self._lease.progress()
         location = sealed(new_id(f"{self._claim.job_id}_result"), path)
         self._storage.put(path, location)
-        made = {"location": location, "bytes": path.stat().st_size, "rows": self._total}
+        made = {"location": location, "bytes": path.stat().st_size, "rows": self._done}
         try:
             self._write(lambda session: predictions.succeed(session, self._claim, made))
         except LostClaimError:
             self._storage.delete(location)
             raise
         self._delete_parts()
-        log.info("succeeded", extra={"rows": self._total})
+        log.info("succeeded", extra={"rows": self._done})
 
     def _leave(self, signal: Signal) -> None:
         """Stop before the end: cancelled, or put aside behind the parts that there are."""
@@ -159,3 +164,10 @@ class Prediction(Attempt):
         if isinstance(error, NotFoundError):
             return "model_lost", f"{error}; {MODEL_ADVICE}"
         return super()._failure(error)
+
+    def _fail(self, code: str, detail: str) -> None:
+        super()._fail(code, detail)
+        self._delete_parts()
+
+    def _record_rest(self, session: Session) -> None:
+        predictions.keep_parts(session, self._claim, [])

@@ -1,4 +1,4 @@
-"""The life of jobs in a worker: claim the one whose turn it is, and work on it. No Celery in here."""
+"""Jobs in a worker: claim the one whose turn it is, and work on it. No Celery in here."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ class Runner:
 
     @cached_property
     def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            self.settings, self.quotas, self.database, self.storage, self.stopping
-        )
+        return Surroundings(self.settings, self.quotas, self.database, self.storage, self.stopping)
 
     def _run(self, claim: Claim) -> None:
         with logs.bound(job_id=claim.job_id, traceparent=claim.traceparent):

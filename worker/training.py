@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.store import blobs, checkpoints, datasets, jobs, names, trained_models
+from app.store import checkpoints, datasets, jobs, names, trained_models
 from app.store.errors import CorruptArtifactError, LostClaimError
 from app.store.jobs import Claim, Signal
 from engine.checkpoint import dump_model
@@ -109,8 +109,7 @@ class Training(Attempt):
 
     def _table(self, dataset_id: str) -> Table:
         dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
-        with self._storage.local(dataset.location) as file:
-            blobs.check(file, dataset.location)
+        with self._storage.local(dataset.location, check=True) as file:
             return read_table(file, self._spec.column_names)
 
     def _report(self, progress: Progress, fitting: Fitting) -> Signal:

@@ -130,22 +130,7 @@ def _constant(name: str) -> NoReturn:
 
 
 class ApiRequest(Request):
-    """A request that says what is wrong with its JSON, and closes every file of its form."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._received: list[IO[bytes]] = []
-
-    def _get_file_stream(self, *args: Any, **kwargs: Any) -> IO[bytes]:
-        """Remember a file: of a form that breaks off the parent forgets to close it."""
-        self._received.append(super()._get_file_stream(*args, **kwargs))
-        return self._received[-1]
-
-    def close(self) -> None:
-        """Close what was received."""
-        super().close()
-        for file in self._received:
-            file.close()
+    """A request that says what is wrong with its JSON."""
 
     def on_json_loading_failed(self, e: ValueError | None) -> NoReturn:
         """Refuse a body that is not JSON."""

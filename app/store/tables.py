@@ -87,7 +87,12 @@ class Dataset(Base):
     """An uploaded table; its cells are a file in the storage."""
 
     __tablename__ = "datasets"
-    __table_args__ = (Index(None, "owner", "id"), Index(None, "owner", "stored_bytes"))
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "owner", "stored_bytes"),
+        Index(None, "owner", "origin"),
+        Index(None, "location"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
@@ -100,8 +105,10 @@ class Dataset(Base):
     columns: Mapped[list[dict[str, Any]]]
     sniffed: Mapped[dict[str, Any] | None]
     """What was found out about the file as a whole; None of a dataset from before."""
+    origin: Mapped[str | None]
+    """What its file was made of: equal ones of an owner share it; None of a dataset from before."""
     location: Mapped[str]
-    """The name of its file in the storage."""
+    """The name of its file in the storage, which others of the same origin may have, too."""
     stored_bytes: Mapped[int]
     """Of that file."""
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -30,7 +30,7 @@ from engine.data.formats.kinds import (
     Piece,
     Source,
 )
-from engine.data.formats.names import check_cells
+from engine.data.formats.names import check_cells, check_width
 from engine.data.formats.records import open_array, open_lines
 from engine.data.formats.stored import read_pieces, to_table
 from engine.data.formats.texts import TextColumn
@@ -83,6 +83,7 @@ def ingest(
     """
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
         opened = _open(source, file_format, Path(folder), limits, options)
+        check_width(len(opened.schema), limit=limits.columns)
         _check_options(opened.schema, options)
         decimal = options.decimal or opened.sniffed.get("decimal", ".")
         texts = {

@@ -36,6 +36,8 @@ class StoredRows:
     ----------
     rows : int
         How many there are.
+    names : list of str
+        Of the columns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,6 +47,7 @@ class StoredRows:
         # fields only, it takes memory for all of them.
         options = pa.ipc.IpcReadOptions(use_threads=False)
         self._file = pa.ipc.open_file(pa.py_buffer(self._mapped), options=options)
+        self.names: list[str] = self._file.schema.names
         self.rows = sum(batch.num_rows for batch in self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
