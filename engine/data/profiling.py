@@ -8,6 +8,7 @@ of one that has more, quantiles come from a sample of the rows.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -161,7 +162,7 @@ class _Sample:
         return kept
 
 
-class _Tally:
+class _Tally(ABC):
     """What was counted of one column so far."""
 
     def __init__(self, column: Column) -> None:
@@ -174,19 +175,19 @@ class _Tally:
         """How many distinct values are kept."""
         return 0
 
-    def give_up(self) -> None:
+    def give_up(self) -> None:  # noqa: B027 - of most types nothing is given up
         """Count distinct values no more."""
 
-    def thin(self, kept: NDArray[np.intp]) -> None:
+    def thin(self, kept: NDArray[np.intp]) -> None:  # noqa: B027 - nor sampled
         """Keep only some rows of the sample."""
 
+    @abstractmethod
     def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:
         """Count a piece that ``before`` rows precede."""
-        raise NotImplementedError
 
+    @abstractmethod
     def profile(self, rows: int) -> ColumnProfile:
         """Return what was counted of so many rows."""
-        raise NotImplementedError
 
     def _miss(self, missing: NDArray[np.bool_], before: int) -> None:
         count = int(np.count_nonzero(missing))
@@ -297,6 +298,7 @@ class _Numbers(_Tally):
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
+        self._words = column.levels or (False, True)
         self._non_finite = 0
         self._first_non_finite: int | None = None
         self._spread, self._distinct = _Spread(), _Distinct(np.float64)
@@ -358,9 +360,9 @@ class _Numbers(_Tally):
             **figures,
         )
 
-    def _plain(self, value: np.float64) -> bool | int | float:
+    def _plain(self, value: np.float64) -> bool | str | int | float:
         if self._type == "boolean":
-            return bool(value)
+            return self._words[int(value)]
         return int(value) if self._type == "integer" else float(value)
 
 

@@ -18,6 +18,17 @@ ColumnType = Literal["number", "integer", "boolean", "category", "text", "timest
 
 NUMERIC: frozenset[ColumnType] = frozenset({"number", "integer", "boolean"})
 
+TRUE, FALSE = ("true", "yes", "y", "t"), ("false", "no", "n", "f")
+"""Words that are read as booleans, in any case; those in one place belong together."""
+
+
+def truth(value: Any) -> bool | None:
+    """Return which boolean is meant; None where a value is neither one nor a word for one."""
+    if isinstance(value, bool):
+        return value
+    word = value.lower() if isinstance(value, str) else ""
+    return True if word in TRUE else False if word in FALSE else None
+
 
 @dataclass(frozen=True)
 class Column:
@@ -33,7 +44,8 @@ class Column:
         ``text``: str or None. ``timestamp``: datetime64[us], NaT where missing.
         ``tensor``: any number type, one array a row.
     levels : tuple of str
-        The values of a ``category``, in order.
+        The values of a ``category``, in order. What a ``boolean`` in words calls false
+        and true; empty where it is called so.
     """
 
     name: str
@@ -99,6 +111,7 @@ class InputColumn:
         Of the dataset, whatever it is taken for.
     levels : tuple of str
         Those that a category was trained with; any other is taken for an unknown one.
+        The words for false and true of a boolean that was in words.
     shape : tuple of int
         Of one value of a tensor.
     required : bool
@@ -166,7 +179,7 @@ def _column_of(column: InputColumn, values: list[Any]) -> Column:
         for row, value in enumerate(values):
             array[row] = _tensor(column, row, value)
         return Column(column.name, column.type, array)
-    read = _SCALARS.get(column.type, _number)
+    read = _in_words(column.levels) if column.type == "boolean" else _SCALARS[column.type]
     read_values = [_scalar(column, row, value, read) for row, value in enumerate(values)]
     if column.type == "timestamp":
         return Column(column.name, "timestamp", np.array(read_values, dtype="datetime64[us]"))
@@ -201,10 +214,17 @@ def _number(value: Any) -> int | float:
     return value
 
 
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _UnreadableError("true or false", json_value(value))
-    return value
+def _in_words(words: tuple[str, ...]) -> Callable[[Any], bool]:
+    """Return what reads booleans, and words for them where the dataset had words."""
+    wanted = "true or false" + (f", or {words[0]!r} or {words[1]!r}" if words else "")
+
+    def read(value: Any) -> bool:
+        meant = truth(value)
+        if meant is None or not (words or isinstance(value, bool)):
+            raise _UnreadableError(wanted, json_value(value))
+        return meant
+
+    return read
 
 
 def _text(value: Any) -> str:
@@ -226,7 +246,8 @@ def _timestamp(value: Any) -> datetime:
 
 
 _SCALARS: dict[ColumnType, Callable[[Any], Any]] = {
-    "boolean": _boolean,
+    "number": _number,
+    "integer": _number,
     "category": _text,
     "text": _text,
     "timestamp": _timestamp,
