@@ -179,7 +179,7 @@ def _column_of(column: InputColumn, values: list[Any]) -> Column:
         for row, value in enumerate(values):
             array[row] = _tensor(column, row, value)
         return Column(column.name, column.type, array)
-    read = _in_words(column.levels) if column.type == "boolean" else _SCALARS[column.type]
+    read = _SCALARS[column.type]
     read_values = [_scalar(column, row, value, read) for row, value in enumerate(values)]
     if column.type == "timestamp":
         return Column(column.name, "timestamp", np.array(read_values, dtype="datetime64[us]"))
@@ -214,17 +214,12 @@ def _number(value: Any) -> int | float:
     return value
 
 
-def _in_words(words: tuple[str, ...]) -> Callable[[Any], bool]:
-    """Return what reads booleans, and words for them where the dataset had words."""
-    wanted = "true or false" + (f", or {words[0]!r} or {words[1]!r}" if words else "")
-
-    def read(value: Any) -> bool:
-        meant = truth(value)
-        if meant is None or not (words or isinstance(value, bool)):
-            raise _UnreadableError(wanted, json_value(value))
-        return meant
-
-    return read
+def _boolean(value: Any) -> bool:
+    """Return a boolean, or what a word means that a file may have for one."""
+    meant = truth(value)
+    if meant is None:
+        raise _UnreadableError("true or false, or a word for it such as 'yes'", json_value(value))
+    return meant
 
 
 def _text(value: Any) -> str:
@@ -248,6 +243,7 @@ def _timestamp(value: Any) -> datetime:
 _SCALARS: dict[ColumnType, Callable[[Any], Any]] = {
     "number": _number,
     "integer": _number,
+    "boolean": _boolean,
     "category": _text,
     "text": _text,
     "timestamp": _timestamp,

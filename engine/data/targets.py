@@ -29,7 +29,7 @@ class ClassEncoder:
     def fit(cls, table: Table, target: str) -> ClassEncoder:
         """Take the classes from all rows, sorted."""
         column = table.column(target)
-        if column.levels:
+        if column.type == "category" or column.levels:
             used = np.unique(column.values[column.values >= 0]).astype(np.intp)
             return cls(target, tuple(column.levels[code] for code in used))
         plain = {"boolean": bool, "integer": int, "number": float, "text": str}[column.type]
