@@ -15,6 +15,9 @@ from engine.data.encoding import check_present, check_type
 from engine.data.table import Column, InputColumn, Table, json_value, truth
 from engine.errors import SchemaError
 
+LABELLED_ROWS = 2**16
+"""So many rows are objects of Python at once."""
+
 ClassName = str | int | float | bool
 
 
@@ -47,19 +50,27 @@ class ClassEncoder:
         if column.shape:
             raise SchemaError(self.target, "one class a row", f"the shape {column.shape}")
         label: dict[Any, int] = {name: position for position, name in enumerate(self.classes)}
-        names = column.values.tolist()
         if column.type == "boolean":
             label = {**self._meanings, **label}
-            words = [each if each in label else truth(each) for each in column.levels]
-            names = _named(column.values, words or [False, True])
-        elif column.type == "category":
-            names = _named(column.values, column.levels)
-        labels = np.array([label.get(name, -1) for name in names], dtype=np.intp)
+        labels = np.empty(table.rows, dtype=np.intp)
+        for start in range(0, table.rows, LABELLED_ROWS):
+            names = self._names(column, column.values[start : start + LABELLED_ROWS])
+            labels[start : start + len(names)] = [label.get(name, -1) for name in names]
         if (labels < 0).any():
             row = int((labels < 0).argmax())
+            [name] = self._names(column, column.values[row : row + 1])
             expected = f"one of the {len(self.classes)} classes of the model"
-            raise SchemaError(self.target, expected, repr(names[row]), row)
+            raise SchemaError(self.target, expected, repr(name), row)
         return labels
+
+    def _names(self, column: Column, values: NDArray[Any]) -> list[Any]:
+        """Return what some values of a column are called where classes are, None if missing."""
+        if column.type == "category":
+            return _named(values, column.levels)
+        if column.type == "boolean":
+            words = [each if each in self.classes else truth(each) for each in column.levels]
+            return _named(values, words or [False, True])
+        return list(values.tolist())
 
     def label(self, name: Any) -> int:
         """Return the label of one class; raises `SchemaError` where it is none."""
