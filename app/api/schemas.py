@@ -607,7 +607,10 @@ class ModelInput(Answered):
     name: str
     type: ColumnType
     levels: list[str] | None = None
-    """The levels of a category that were learnt; any other is taken for an unknown one."""
+    """The levels of a category that were learnt; any other is taken for an unknown one.
+
+    What a boolean in words calls false and true.
+    """
     shape: list[int] | None = None
     """Of one value of a tensor."""
     required: bool

@@ -32,7 +32,7 @@ from engine.data.formats.kinds import (
 )
 from engine.data.formats.names import check_cells, check_width
 from engine.data.formats.records import open_array, open_lines
-from engine.data.formats.stored import read_pieces, to_table
+from engine.data.formats.stored import read_pieces, to_table, words_kept
 from engine.data.formats.texts import TextColumn
 from engine.data.profiling import ColumnProfile, Profiler
 from engine.data.table import nearest
@@ -167,6 +167,8 @@ class Read:
 
     def count(self) -> None:
         """Collect the levels of the columns that are strings to the end."""
+        for text in self._texts.values():
+            text.check_dates()
         positions = [i for i, text in self._texts.items() if not text.is_open]
         if not positions:
             return
@@ -188,7 +190,7 @@ class Read:
                     else _plain(column)
                     for i, column in enumerate(batch.columns)
                 ]
-                converted = pa.RecordBatch.from_arrays(columns, names)
+                converted = pa.RecordBatch.from_arrays(columns, schema=self._schema(columns))
                 if writer is None:
                     out = stack.enter_context(pa.OSFile(str(destination), "wb"))
                     writer = stack.enter_context(pa.ipc.new_file(out, converted.schema))
@@ -198,6 +200,17 @@ class Read:
             replace(each, notes=[*self._texts[i].told(), *each.notes]) if i in self._texts else each
             for i, each in enumerate(profiler.profiles())
         ]
+
+    def _schema(self, columns: list[pa.Array]) -> pa.Schema:
+        """Return the fields of what was converted, with the words of booleans in words."""
+        return pa.schema(
+            [
+                pa.field(each.name, column.type, metadata=words_kept(self._texts[i].words))
+                if i in self._texts
+                else pa.field(each.name, column.type)
+                for i, (each, column) in enumerate(zip(self._source.schema, columns, strict=True))
+            ]
+        )
 
     def _again(self, positions: list[int] | None = None) -> Iterator[pa.RecordBatch]:
         if self._kept is not None:
