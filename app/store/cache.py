@@ -121,10 +121,8 @@ class Cache:
 
     def _fetched(self, source: Source, size: int) -> bool:
         """Fetch a file, or wait until another has; False if there is no room for it."""
-        path, incoming = (
-            self._folder / source.name,
-            self._folder / f"{INCOMING}{size}-{source.name}",
-        )
+        path = self._folder / source.name
+        incoming = path.with_name(f"{INCOMING}{size}-{source.name}")
         handle = _locked(incoming, fcntl.LOCK_EX, os.O_CREAT)
         if handle is None:  # it was renamed, so it is whole, or removed
             return True

@@ -30,7 +30,7 @@ def folder(parent: Path) -> Iterator[Path]:
 
 
 class HashedFile(io.BufferedWriter):
-    """A new file that is hashed while it is written.
+    """A file that is hashed while it is written.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class HashedFile(io.BufferedWriter):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "xb"))
+        super().__init__(io.FileIO(path, "wb"))
         self.path, self.bytes, self._hash = path, 0, hashlib.sha256()
 
     def write(self, data: ReadableBuffer, /) -> int:

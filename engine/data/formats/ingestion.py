@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,10 @@ from engine.errors import FormatError
 
 TEXT_LIMIT_BYTES = 1 << 27
 """How much text a piece of a file in columns may hold once it is unpacked."""
+
+
+COLUMNS_AT_ONCE = 2
+"""How many columns of a piece are looked at or converted at the same time."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +97,13 @@ def ingest(
             for position, each in enumerate(opened.schema)
             if _is_text(each.type)
         }
-        read = Read(opened, texts, limits, Path(folder))
-        read.look()
-        read.count()
-        for text in texts.values():
-            text.settle(read.rows)
-        columns = read.write(destination)
+        with ThreadPoolExecutor(COLUMNS_AT_ONCE, thread_name_prefix="columns") as threads:
+            read = Read(opened, texts, limits, Path(folder), threads)
+            read.look()
+            read.count()
+            for text in texts.values():
+                text.settle(read.rows)
+            columns = read.write(destination)
     return Ingested(read.rows, columns, opened.sniffed)
 
 
@@ -138,12 +145,19 @@ class Read:
     limits : Limits
     folder : Path
         For what is kept between the two.
+    threads : Executor
+        Work on the columns of a piece.
     """
 
     def __init__(
-        self, source: Source, texts: dict[int, TextColumn], limits: Limits, folder: Path
+        self,
+        source: Source,
+        texts: dict[int, TextColumn],
+        limits: Limits,
+        folder: Path,
+        threads: Executor,
     ) -> None:
-        self.rows = 0
+        self.rows, self._threads = 0, threads
         self._source, self._texts, self._limits = source, texts, limits
         self._kept = None if source.again else folder / "strings.arrow"
 
@@ -157,11 +171,9 @@ class Read:
             for piece in self._source.pieces():
                 self.rows += piece.rows.num_rows
                 check_cells(self.rows * piece.rows.num_columns, self._limits.cells)
-                for position, text in self._texts.items():
-                    strings = _strings(piece.rows.column(position), text.name)
-                    _check_lengths(strings, text.name, piece)
-                    if text.is_open:
-                        text.look(strings, piece.place)
+                columns = [piece.rows.column(position) for position in self._texts]
+                looks = self._threads.map(_look, self._texts.values(), columns, repeat(piece))
+                list(looks)  # the first column that is refused raises
                 if writer is not None:
                     writer.write_batch(piece.rows)
 
@@ -184,12 +196,8 @@ class Read:
         with ExitStack() as stack:
             writer = None
             for batch in self._again():
-                columns = [
-                    self._texts[i].convert(_strings(column, names[i]))
-                    if i in self._texts
-                    else _plain(column)
-                    for i, column in enumerate(batch.columns)
-                ]
+                texts = [self._texts.get(i) for i in range(len(names))]
+                columns = list(self._threads.map(_converted, texts, batch.columns))
                 converted = pa.RecordBatch.from_arrays(columns, schema=self._schema(columns))
                 if writer is None:
                     out = stack.enter_context(pa.OSFile(str(destination), "wb"))
@@ -218,6 +226,17 @@ class Read:
             return
         for piece in self._source.pieces():
             yield piece.rows if positions is None else piece.rows.select(positions)
+
+
+def _look(text: TextColumn, column: pa.Array, piece: Piece) -> None:
+    strings = _strings(column, text.name)
+    _check_lengths(strings, text.name, piece)
+    if text.is_open:
+        text.look(strings, piece.place)
+
+
+def _converted(text: TextColumn | None, column: pa.Array) -> pa.Array:
+    return _plain(column) if text is None else text.convert(_strings(column, text.name))
 
 
 def _is_text(kind: pa.DataType) -> bool:
