@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
@@ -21,10 +22,10 @@ from app.store.errors import CorruptArtifactError, CorruptFileError, LostClaimEr
 from app.store.jobs import MEMORY_ADVICE, Claim, Signal
 from app.store.quotas import Quotas
 from engine.checkpoint import dump_model
-from engine.data.formats.stored import read_table
-from engine.data.table import InputColumn, Table
-from engine.errors import CheckpointError, DivergedError, EngineError
-from engine.fitting import Fitting, fit
+from engine.data.formats.stored import StoredRows, read_table
+from engine.data.table import InputColumn
+from engine.errors import CheckpointError, DivergedError, EngineError, NoRoomError
+from engine.fitting import Fitting, fit, fit_from_disk
 from engine.model import Model
 from engine.spec import ResolvedSpec, ValidationDataset
 from engine.training import Progress, StopReason
@@ -38,6 +39,7 @@ DIVERGED_ADVICE = (
     "the curve up to there is kept"
 )
 DATASET_ADVICE = "upload it again, and submit the job with it"
+DISK_ADVICE = "submit it again once the worker has more, or use fewer rows or features"
 CHECKPOINT_ADVICE = "the saved state cannot be gone on from; submit the job again"
 
 
@@ -170,6 +172,8 @@ class Attempt:
                 return "diverged", f"{error}; {DIVERGED_ADVICE}"
             case CheckpointError() | CorruptArtifactError():
                 return "checkpoint_damaged", f"{error}; {CHECKPOINT_ADVICE}"
+            case NoRoomError():
+                return "out_of_disk", f"{error}; {DISK_ADVICE}"
             case EngineError():
                 return "invalid_data", str(error)
             case CorruptFileError():
@@ -239,11 +243,8 @@ class Attempt:
 
     def _load(self) -> Fitting:
         """Go on from the newest checkpoint, or start."""
-        table, validation = self._table(self._claim.dataset_id), None
-        if isinstance(self._spec.validation, ValidationDataset):
-            validation = self._table(self._spec.validation.dataset)
         saved, led_here = self._read(lambda session: checkpoints.load(session, self._claim.job_id))
-        fitting = fit(table, self._spec, validation, saved)
+        fitting = self._fit(saved)
         mine = fingerprint()
         self._fingerprints = led_here if led_here[-1:] == [mine] else [*led_here, mine]
         self._checkpoint_epoch = fitting.epoch
@@ -255,11 +256,28 @@ class Attempt:
         self._write(begin)
         return fitting
 
-    def _table(self, dataset_id: str) -> Table:
+    def _fit(self, saved: bytes | None) -> Fitting:
+        """Prepare to train, with the rows where the spec wants them."""
+        spec = self._spec
+        with ExitStack() as files:
+            path, other = files.enter_context(self._file(self._claim.dataset_id)), None
+            if isinstance(spec.validation, ValidationDataset):
+                other = files.enter_context(self._file(spec.validation.dataset))
+            if spec.training.rows == "disk":
+                validation = None if other is None else StoredRows(other)
+                scratch = self._settings.scratch_folder
+                return fit_from_disk(StoredRows(path), spec, scratch, validation, saved)
+            table = read_table(path, spec.column_names)
+            beside = None if other is None else read_table(other, spec.column_names)
+            return fit(table, spec, beside, saved)
+
+    @contextmanager
+    def _file(self, dataset_id: str) -> Iterator[Path]:
+        """Give the kept file of a dataset for a while, once it is found to be whole."""
         dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
         with self._storage.local(dataset.location) as file:
             blobs.check(file, dataset.location)
-            return read_table(file, self._spec.column_names)
+            yield file
 
     def _report(self, progress: Progress, fitting: Fitting) -> Signal:
         """Keep what is new and hear what is asked, at most once a heartbeat.

@@ -14,6 +14,9 @@ from engine.data.encoding import check_present, check_type
 from engine.data.table import Column, InputColumn, Table, json_value
 from engine.errors import SchemaError
 
+LABELLED_ROWS = 2**16
+"""So many rows are objects of Python at once."""
+
 ClassName = str | int | float | bool
 
 
@@ -46,15 +49,18 @@ class ClassEncoder:
         if column.shape:
             raise SchemaError(self.target, "one class a row", f"the shape {column.shape}")
         label: dict[Any, int] = {name: position for position, name in enumerate(self.classes)}
-        values = column.values
-        if column.type == "category":
-            values = np.array([*column.levels, None], dtype=object)[values]
-        names = values.tolist()
-        labels = np.array([label.get(name, -1) for name in names], dtype=np.intp)
+        names = np.array([*column.levels, None], dtype=object)
+        labels = np.empty(table.rows, dtype=np.intp)
+        for start in range(0, table.rows, LABELLED_ROWS):
+            values = column.values[start : start + LABELLED_ROWS]
+            found = (names[values] if column.type == "category" else values).tolist()
+            labels[start : start + len(found)] = [label.get(name, -1) for name in found]
         if (labels < 0).any():
             row = int((labels < 0).argmax())
+            value = column.values[row : row + 1]
+            [got] = (names[value] if column.type == "category" else value).tolist()
             expected = f"one of the {len(self.classes)} classes of the model"
-            raise SchemaError(self.target, expected, repr(names[row]), row)
+            raise SchemaError(self.target, expected, repr(got), row)
         return labels
 
     def label(self, name: Any) -> int:

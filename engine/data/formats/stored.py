@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from engine.data.formats.kinds import PIECE_ROWS
 from engine.data.table import Column, ColumnType, Table
 from engine.errors import DataError
 
@@ -20,6 +23,65 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
         return to_table(table.select(list(columns)) if columns is not None else table)
+
+
+class StoredRows:
+    """The rows of a kept Arrow file, read some at a time: what was read leaves memory again.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    rows : int
+        How many there are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # Where a thread of Arrow's is refused memory, the process ends. And asked for some
+        # fields only, it takes memory for all of them.
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        self._file = pa.ipc.open_file(pa.py_buffer(self._mapped), options=options)
+        self.rows = sum(batch.num_rows for batch in self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        for position in range(self._file.num_record_batches):
+            yield self._file.get_batch(position)
+
+    def pieces(self, columns: Sequence[str], rows: int) -> Iterator[Table]:
+        """Yield the named columns of all rows, at most ``rows`` at a time.
+
+        What is yielded may lie in the mapped file.
+        """
+        for whole in self._batches():
+            batch = whole.select(list(columns))
+            for start in range(0, batch.num_rows, rows):
+                yield to_table(pa.Table.from_batches([batch.slice(start, rows)]))
+                self._mapped.madvise(mmap.MADV_DONTNEED)
+
+    def take(self, rows: NDArray[np.intp], columns: Sequence[str]) -> Table:
+        """Return some rows, which are to be ascending, of the named columns."""
+        found: list[Column] = []
+        begin = 0
+        for piece in self.pieces(columns, PIECE_ROWS):
+            first, last = np.searchsorted(rows, [begin, begin + piece.rows])
+            found = found or [_empty(column, len(rows)) for column in piece.columns]
+            for target, column in zip(found, piece.columns, strict=True):
+                target.values[first:last] = column.values[rows[first:last] - begin]
+            begin += piece.rows
+        return Table(tuple(found))
+
+    def table(self, columns: Sequence[str]) -> Table:
+        """Return all rows of the named columns."""
+        return self.take(np.arange(self.rows), columns)
+
+
+def _empty(column: Column, rows: int) -> Column:
+    """Return a column like another, with so many rows to be filled."""
+    return replace(column, values=np.empty((rows, *column.shape), column.values.dtype))
 
 
 def read_pieces(path: Path, columns: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
