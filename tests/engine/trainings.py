@@ -154,7 +154,6 @@ CASES = {
     "table, weights": Case(TABLE, {"class_weights": "balanced", "sample_weight": "w"}),
     "float64": Case(SMALL, {"network": dense(1024, 1024), "precision": "float64"}),
     "table, full batch": Case(TABLE, {"training": FULL}),
-    "table, on disk": Case(numbers(400_000, 30), {"training": ON_DISK}),
     "table, regression, on disk": Case(
         TABLE, {"target": ["z", "y"], "task": "regression", "training": ON_DISK}
     ),
@@ -191,6 +190,10 @@ CASES = {
     "convolutions, full batch": Case(images(500, 28), {"network": CONVOLUTIONS, "training": FULL}),
 }
 
+LARGE = numbers(200_000, 60)
+PLACES = {"on disk": Case(LARGE, {"training": ON_DISK}), "in memory": Case(LARGE)}
+"""The same training, of rows in either place."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -203,7 +206,7 @@ class Prepared:
 
 def prepare(name: str, folder: Path) -> Prepared:
     """Write the dataset of a case, and decide what it leaves open."""
-    case, archive, file = CASES[name], folder / "table.npz", folder / f"{name}.arrow"
+    case, archive, file = {**CASES, **PLACES}[name], folder / "table.npz", folder / f"{name}.arrow"
     np.savez(archive, **case.made)
     table = ingest(archive, "npz", file)
     settings = resolve(case.spec, table.columns, table.rows, PARAMETER_BUDGET)
