@@ -529,17 +529,17 @@ class _FromDisk(_Training):
 
     @cached_property
     def _data_bytes(self) -> int:
-        """Of the targets, and of the window of rows that is in memory."""
-        rows = self._training_rows
-        batch = batch_rows(self.settings, rows)
-        window = min(max(min(WINDOW_BYTES // self._x_bytes, WINDOW_ROWS), batch), rows)
-        window *= self._x_bytes + self._y_bytes + 3 * CELL_BYTES
-        return self._y_bytes * self._all_rows + window
+        """Of the targets, and of how much each row counts."""
+        return self._y_bytes * self._all_rows
 
     @property
     def _order_bytes(self) -> int:
-        """Nothing: an order is drawn for a window, and counted with it."""
-        return 0
+        """Of the window of rows that is in memory, and of its order."""
+        rows = self._training_rows
+        window = max(
+            min(WINDOW_BYTES // self._x_bytes, WINDOW_ROWS), batch_rows(self.settings, rows)
+        )
+        return min(window, rows) * (self._x_bytes + self._y_bytes + 3 * CELL_BYTES)
 
 
 def _cell_bytes(column: ColumnProfile) -> int:
