@@ -206,6 +206,11 @@ class Settings(BaseSettings):
         return self.home / "cache"
 
     @property
+    def scratch_folder(self) -> Path:
+        """Where workers keep rows that are too many for memory; no file there has a name."""
+        return self.home / "scratch"
+
+    @property
     def resolved_storage_url(self) -> str:
         """Where datasets are kept, also where nothing is set."""
         return self.storage_url or str(self.home.resolve() / "datasets")

@@ -8,6 +8,7 @@
     │   ├── FormatError(line, column, reason)       a file cannot be read as a table
     │   └── SchemaError(column, expected, got)      a column is absent or of another type
     ├── DivergedError(epoch, step)          the loss stopped being a finite number
+    ├── NoRoomError(needed_bytes, free_bytes)       a disk has too little room
     └── CheckpointError(version, reason)    bytes that this engine cannot load
 """
 
@@ -86,6 +87,14 @@ class DivergedError(EngineError):
     def __init__(self, epoch: int, step: int) -> None:
         super().__init__(f"the loss stopped being a finite number in epoch {epoch}, at step {step}")
         self.epoch, self.step = epoch, step
+
+
+class NoRoomError(EngineError):
+    """The disk has too little room for the rows."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(f"the rows take {needed_bytes:,} bytes of disk, {free_bytes:,} are free")
+        self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
 
 
 class CheckpointError(EngineError):

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from engine.checkpoint import dump_states, load_states
+from engine.data.formats.stored import StoredRows
 from engine.data.table import Table
 from engine.folds import CrossValidation, FoldsState
 from engine.model import Model, Prepared, prepare, prepare_folds
 from engine.network import Network
+from engine.outofcore import prepare_on_disk
 from engine.spec import ResolvedSpec, ValidationFolds
 from engine.training import Progress, TrainingState, blank_state, start, train
 
@@ -49,6 +52,35 @@ def fit(
     if isinstance(settings.validation, ValidationFolds):
         parts = prepare_folds(table, settings, settings.validation.folds)
         return _FoldsFitting(prepared, parts, settings, saved)
+    return _PlainFitting(prepared, settings, saved)
+
+
+def fit_from_disk(
+    rows: StoredRows,
+    settings: ResolvedSpec,
+    scratch: Path,
+    validation: StoredRows | None = None,
+    saved: bytes | None = None,
+) -> Fitting:
+    """Prepare to train with the rows on disk, from the beginning or from where it was left.
+
+    Parameters
+    ----------
+    rows : StoredRows
+        Of the dataset.
+    settings : ResolvedSpec
+    scratch : Path
+        The folder for the rows as the network sees them; what is put there leaves with the process.
+    validation : StoredRows, optional
+        Of the other dataset, where ``settings`` name one to validate on.
+    saved : bytes, optional
+        What `Fitting.save` gave.
+
+    Raises
+    ------
+    As `fit`, and `NoRoomError`.
+    """
+    prepared = prepare_on_disk(rows, settings, scratch, validation)
     return _PlainFitting(prepared, settings, saved)
 
 

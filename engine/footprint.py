@@ -24,11 +24,13 @@ from engine import spec
 from engine.arrays import ALIGNMENT_BYTES, Shape
 from engine.data.batches import BLOCK_BYTES
 from engine.data.choices import most_inputs
+from engine.data.disk import WINDOW_BYTES, WINDOW_ROWS
 from engine.data.profiling import ColumnProfile
 from engine.errors import SpecError
 from engine.losses import bind_loss
 from engine.network import Architecture
 from engine.optimizers import remembered, shrinks
+from engine.outofcore import PIECE_BYTES, SAMPLE_BYTES, SAMPLE_ROWS
 from engine.resolution import inputs_of, outputs_of
 from engine.spec import ColumnSpec, ResolvedSpec, ValidationFolds, ValidationPart
 from engine.stack import stacks
@@ -62,6 +64,9 @@ MEASURING_BYTES = 120
 
 MEASURING_CELLS = 6
 """How many times predicted numbers are there, as float64, while they are measured."""
+
+DIVIDED_ROW_BYTES, SAMPLED_ROW_BYTES = 40, 17
+"""Of a row on disk while it is drawn what each row is for, and while some are sampled."""
 
 FREE_WIRES, FREE_LOGITS = 2, 4
 """How many arrays of the widest layer's size, and of the outputs', a step makes and throws away."""
@@ -129,7 +134,8 @@ def footprint(
     validation_rows : int
         Of the dataset to validate on, where the spec names one.
     """
-    moments = _Training(settings, columns, rows, validation_rows).moments()
+    kind = _FromDisk if settings.training.rows == "disk" else _Training
+    moments = kind(settings, columns, rows, validation_rows).moments()
     return max(map(Footprint, moments), key=lambda moment: moment.bytes)
 
 
@@ -151,7 +157,43 @@ def check_memory(
     if found.bytes > limit_bytes:
         place = found.place
         needed = f"about {found.bytes:,} bytes of memory, {found.parts[place]:,} of them here"
-        raise SpecError(place, f"{needed}; the limit is {limit_bytes:,}; {ADVICE[place]}")
+        advice = ADVICE[place]
+        if place == "/dataset" and _could_be_on_disk(settings):
+            advice += ', or leave them on disk: {"training": {"rows": "disk"}}'
+        raise SpecError(place, f"{needed}; the limit is {limit_bytes:,}; {advice}")
+
+
+def place_rows(
+    settings: ResolvedSpec,
+    columns: Sequence[ColumnProfile],
+    rows: int,
+    limit_bytes: int,
+    validation_rows: int = 0,
+) -> ResolvedSpec:
+    """Return ``settings`` that say where the rows are: in memory if they find room, else on disk.
+
+    Raises
+    ------
+    SpecError
+        The training would take more memory than ``limit_bytes`` either way, or where it has to be.
+    """
+    placed = _placed(settings, settings.training.rows or "memory")
+    if settings.training.rows is None and _could_be_on_disk(settings):
+        needed = footprint(placed, columns, rows, validation_rows).bytes
+        placed = _placed(settings, "memory" if needed <= limit_bytes else "disk")
+    check_memory(placed, columns, rows, limit_bytes, validation_rows)
+    return placed
+
+
+def _placed(settings: ResolvedSpec, place: spec.RowPlace) -> ResolvedSpec:
+    run = settings.training.model_copy(update={"rows": place})
+    return settings.model_copy(update={"training": run})
+
+
+def _could_be_on_disk(settings: ResolvedSpec) -> bool:
+    """Whether the rows are in memory and need not be."""
+    folds = isinstance(settings.validation, ValidationFolds)
+    return settings.training.rows != "disk" and not folds
 
 
 def multiply_adds(
@@ -306,12 +348,21 @@ class _Training:
     @cached_property
     def _data_bytes(self) -> int:
         """Of the rows as a network sees them."""
+        return (self._x_bytes + self._y_bytes) * self._all_rows
+
+    @property
+    def _x_bytes(self) -> int:
+        """Of the features of a row as a network sees them."""
+        return self._itemsize * (self._architecture.inputs.units + 1)
+
+    @property
+    def _y_bytes(self) -> int:
+        """Of the targets of a row, and of how much it counts."""
         s = self.settings
-        row = self._itemsize * (self._architecture.inputs.units + 1)
-        row += CELL_BYTES if self._classifies else self._itemsize * len(s.targets)
+        row = CELL_BYTES if self._classifies else self._itemsize * len(s.targets)
         if s.sample_weight is not None or s.class_weights is not None:
             row += self._itemsize
-        return row * self._all_rows
+        return row
 
     def _fitting(self) -> Parts:
         """Return what is there while a column is fitted: for a fold, the rows of all before it."""
@@ -371,9 +422,14 @@ class _Training:
             {
                 "/training/batch_size": passes + self._batches_bytes,
                 "/network": measuring,
-                "/dataset": CELL_BYTES * rows,  # the order of an epoch
+                "/dataset": self._order_bytes,
             }
         )
+
+    @property
+    def _order_bytes(self) -> int:
+        """Of the order of an epoch."""
+        return CELL_BYTES * self._training_rows
 
     @cached_property
     def _batches_bytes(self) -> int:
@@ -438,6 +494,52 @@ class _Training:
             return Parts()
         each = self._state().total() + self._itemsize * self._parameters + self._batches_bytes
         return Parts({"/validation/folds": self._folds * each})
+
+
+class _FromDisk(_Training):
+    """A training whose rows are on disk, but for targets and weights."""
+
+    def _table(self) -> Parts:
+        """Return the columns that are read whole."""
+        names = set(self.settings.column_names) - set(self.settings.features)
+        row = sum(_cell_bytes(self._profile[name]) for name in names)
+        return Parts({"/dataset": row * self._all_rows})
+
+    def _fitting(self) -> Parts:
+        """Return what is there while rows are divided, or columns are fitted on some of them."""
+        widest = max(map(self._sample_bytes, self.settings.features))
+        fitting = SAMPLED_ROW_BYTES * self.rows + SAMPLE_BYTES + widest
+        return Parts({"/dataset": max(fitting, DIVIDED_ROW_BYTES * self.rows)}) + self._table()
+
+    def _sample_bytes(self, name: str) -> int:
+        """Return what is there while the sample of a column is fitted, beside it."""
+        column, choice = self._profile[name], self._choice(self._profile[name])
+        rows = min(self.rows, SAMPLE_ROWS)
+        if column.shape:
+            return min(_fitting_bytes(column, choice, rows), 2 * SAMPLE_BYTES)
+        if choice.type == "category":
+            return _fitting_bytes(column, choice, rows)
+        return FITTING_CELLS * CELL_BYTES * most_inputs(column, choice)[0] * rows
+
+    def _encoding(self) -> Parts:
+        """Return what is there while some of the rows are encoded."""
+        targets = 0 if self._classifies else FITTING_CELLS * CELL_BYTES * len(self.settings.targets)
+        on_the_way = 3 * PIECE_BYTES + targets * self._all_rows
+        return Parts({"/dataset": on_the_way}) + self._table()
+
+    @cached_property
+    def _data_bytes(self) -> int:
+        """Of the targets, and of how much each row counts."""
+        return self._y_bytes * self._all_rows
+
+    @property
+    def _order_bytes(self) -> int:
+        """Of the window of rows that is in memory, and of its order."""
+        rows = self._training_rows
+        window = max(
+            min(WINDOW_BYTES // self._x_bytes, WINDOW_ROWS), batch_rows(self.settings, rows)
+        )
+        return min(window, rows) * (self._x_bytes + self._y_bytes + 3 * CELL_BYTES)
 
 
 def _cell_bytes(column: ColumnProfile) -> int:

@@ -63,13 +63,13 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
         The rows of another dataset to validate on.
     """
     table = _counted(table, settings)
-    classes, asked = _classes(table, settings), settings.validation
+    classes, asked = classes_of(table, settings), settings.validation
     if validation is not None:
         validation = _with_targets(validation, settings)
     if not isinstance(asked, spec.ValidationPart):
         return _prepare(table, validation, settings, classes)
     labels = classes.transform(table) if classes else None
-    training, rest = split(table.rows, asked.fraction, _split_rng(settings), labels)
+    training, rest = split(table.rows, asked.fraction, split_rng(settings), labels)
     held_out = table.take(rest) if len(rest) else None
     return _prepare(table.take(training), held_out, settings, classes)
 
@@ -77,33 +77,44 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
 def prepare_folds(table: Table, settings: ResolvedSpec, count: int) -> list[Prepared]:
     """Prepare for every fold on its own: the others to train on, itself to validate on."""
     table = _counted(table, settings)
-    classes = _classes(table, settings)
+    classes = classes_of(table, settings)
     labels = classes.transform(table) if classes else None
     return [
         _prepare(table.take(training), table.take(validation), settings, classes)
-        for training, validation in folds(table.rows, count, _split_rng(settings), labels)
+        for training, validation in folds(table.rows, count, split_rng(settings), labels)
     ]
 
 
 def _counted(table: Table, settings: ResolvedSpec) -> Table:
-    """Return the rows that count at all, of those that have a target."""
-    table = _with_targets(table, settings)
-    if settings.sample_weight is None:
-        return table
-    rows = np.flatnonzero(_weights(table, settings.sample_weight))
-    if not len(rows):
-        raise SchemaError(settings.sample_weight, "a number above 0 in some row", "none")
-    return table.take(rows)
+    """Return the rows that count."""
+    return taken(table, counted(table, settings))
+
+
+def counted(table: Table, settings: ResolvedSpec) -> NDArray[np.bool_]:
+    """Return which rows count at all, of those that have a target."""
+    found = have_targets(table, settings)
+    if settings.sample_weight is not None:
+        found &= _weights(table, settings.sample_weight) != 0
+        if not found.any():
+            raise SchemaError(settings.sample_weight, "a number above 0 in some row", "none")
+    return found
 
 
 def _with_targets(table: Table, settings: ResolvedSpec) -> Table:
-    """Return the rows that have a value in every target; without one nothing is learnt."""
+    return taken(table, have_targets(table, settings))
+
+
+def have_targets(table: Table, settings: ResolvedSpec) -> NDArray[np.bool_]:
+    """Return which rows have a value in every target; without one nothing is learnt."""
     found = has_targets(table, settings.targets)
-    if found.all():
-        return table
     if not found.any():
         raise SchemaError(settings.targets[0], "a target in some row", "none")
-    return table.take(np.flatnonzero(found))
+    return found
+
+
+def taken(table: Table, found: NDArray[np.bool_]) -> Table:
+    """Return the rows that were found; the table itself if all were."""
+    return table if found.all() else table.take(np.flatnonzero(found))
 
 
 def _weights(table: Table, name: str) -> Vector:
@@ -112,13 +123,15 @@ def _weights(table: Table, name: str) -> Vector:
     return column.values
 
 
-def _classes(table: Table, settings: ResolvedSpec) -> ClassEncoder | None:
+def classes_of(table: Table, settings: ResolvedSpec) -> ClassEncoder | None:
+    """Return the classes of all rows, where there are any."""
     if settings.task == "regression":
         return None
     return ClassEncoder.fit(table, settings.targets[0])
 
 
-def _split_rng(settings: ResolvedSpec) -> np.random.Generator:
+def split_rng(settings: ResolvedSpec) -> np.random.Generator:
+    """Return what draws the rows to validate on."""
     return np.random.default_rng([settings.seed, SPLIT_STREAM])
 
 
@@ -131,11 +144,11 @@ def _prepare(
     features = FeatureEncoder.fit(training, settings.features, settings.columns)
     scales = not isinstance(settings.loss, spec.Poisson)
     target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
-    encode = _Encode(settings, features, target)
+    encode = Encode(settings, features, target)
     data = TrainingData(
         encode(training, encode.row_weights(training)),
         encode(validation, encode.sample_weights(validation)) if validation is not None else None,
-        _measure(target),
+        measure_of(target),
     )
     return Prepared(data, features, target, architecture_for(settings, features, target))
 
@@ -155,7 +168,7 @@ def _outputs(settings: ResolvedSpec, target: ClassEncoder | TargetScaler) -> int
 
 
 @dataclass(frozen=True)
-class _Encode:
+class Encode:
     """Tables to examples."""
 
     settings: ResolvedSpec
@@ -163,11 +176,15 @@ class _Encode:
     target: ClassEncoder | TargetScaler
 
     def __call__(self, table: Table, weights: Vector | None) -> Examples:
-        dtype = np.dtype(self.settings.precision)
-        x, target = self.features.transform(table, dtype), self.target
-        outputs = _outputs(self.settings, target)
+        """Return rows of the dataset."""
+        x = self.features.transform(table, np.dtype(self.settings.precision))
+        return self.examples(x, table, weights)
+
+    def examples(self, x: Matrix, table: Table, weights: Vector | None) -> Examples:
+        """Return rows that are encoded, with the targets of the table."""
+        target, outputs = self.target, _outputs(self.settings, self.target)
         if isinstance(target, TargetScaler):
-            return Examples(x, target.transform(table, dtype), outputs, weights=weights)
+            return Examples(x, target.transform(table, x.dtype), outputs, weights=weights)
         smoothing = getattr(self.settings.loss, "label_smoothing", 0.0)
         return Examples(x, target.transform(table), outputs, smoothing, weights)
 
@@ -199,7 +216,7 @@ class _Encode:
         return np.array([by_class.get(str(name), 1.0) for name in classes])
 
 
-def _measure(target: ClassEncoder | TargetScaler) -> Callable[[Matrix, Any], dict[str, float]]:
+def measure_of(target: ClassEncoder | TargetScaler) -> Callable[[Matrix, Any], dict[str, float]]:
     """Return what tells how good predictions are, in the targets' own units."""
     if isinstance(target, ClassEncoder):
         return classification_metrics

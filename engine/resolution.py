@@ -287,6 +287,9 @@ def outputs_of(task: Task, loss: spec.Loss, targets: Sequence[ColumnProfile]) ->
 def _training(asked: TrainingSpec) -> spec.TrainingRun:
     """Give the full-batch optimizers the full batch, and refuse to give them less."""
     run, optimizer = asked.training, asked.optimizer
+    if run.rows == "disk" and isinstance(asked.validation, ValidationFolds):
+        reason = "cross-validation needs the rows in memory"
+        raise SpecError("/training/rows", f"{reason}; validate on a `fraction` of them instead")
     if not isinstance(optimizer, spec.Rprop | spec.Lbfgs) or run.batch_size == "full":
         return run
     if "batch_size" in run.model_fields_set:

@@ -552,6 +552,9 @@ BatchSize = Annotated[
 ]
 
 
+RowPlace = Literal["memory", "disk"]
+
+
 class TrainingRun(Spec):
     """How long, and in which portions."""
 
@@ -563,6 +566,10 @@ class TrainingRun(Spec):
     """When to stop earlier."""
     average_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of a moving average of the weights, which is then what is measured and kept."""
+    rows: RowPlace | None = None
+    """Where the rows are meanwhile: in `memory`, or on `disk`, read in blocks.
+
+    In memory unless given, if they find room there."""
     watch: bool = False
     """Whether each point of the curve also says what goes on in every layer."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from engine import spec
 from engine.arrays import Matrix, Tensor, Vector
 from engine.data.batches import Batch, Batches, Examples
+from engine.data.disk import batches_of
 from engine.errors import DivergedError
 from engine.losses import Loss, bind_loss
 from engine.network import Architecture, Inputs, Network, Output, Pass, answer
@@ -284,7 +285,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         examples = self.data.training
-        self.batches = Batches(examples, batch_rows(self.settings, len(examples)))
+        self.batches = batches_of(examples, batch_rows(self.settings, len(examples)))
         self.batches_an_epoch = len(self.batches)
         self.prepares = needs_preparation(self.settings.optimizer)
         self.rate_moves = isinstance(
@@ -476,6 +477,7 @@ class Loop:
                 total += step.loss(t, weights) * len(x)
                 output = self.measured.architecture.output
                 parts.append(answer(step.bound.logits.value, output))
+                examples.let_go()
             if not math.isfinite(total):
                 return total, {}
             predictions = np.concatenate(parts, axis=1).T

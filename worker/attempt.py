@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
 from app import redaction
 from app.config import Settings
-from app.store import jobs
+from app.store import datasets, jobs
 from app.store.blobs import Storage
 from app.store.database import UNAVAILABLE, Database
 from app.store.errors import CorruptFileError, LostClaimError
@@ -128,6 +129,13 @@ class Attempt(ABC):
     @abstractmethod
     def _record_rest(self, session: Session) -> None:
         """Write what was not written yet of a job that fails."""
+
+    @contextmanager
+    def _file(self, dataset_id: str) -> Iterator[Path]:
+        """Give the kept file of a dataset for a while, once it is found to be whole."""
+        dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
+        with self._storage.local(dataset.location, check=True) as file:
+            yield file
 
     def _read(self, act: Callable[[Session], T]) -> T:
         return self._insist(self._database.reading, act)

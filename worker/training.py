@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.store import checkpoints, datasets, jobs, names, trained_models
+from app.store import checkpoints, jobs, names, trained_models
 from app.store.errors import CorruptArtifactError, LostClaimError
 from app.store.jobs import Claim, Signal
 from engine.checkpoint import dump_model
-from engine.data.formats.stored import read_table
-from engine.data.table import InputColumn, Table
-from engine.errors import CheckpointError, DivergedError
-from engine.fitting import Fitting, fit
+from engine.data.formats.stored import StoredRows, read_table
+from engine.data.table import InputColumn
+from engine.errors import CheckpointError, DivergedError, NoRoomError
+from engine.fitting import Fitting, fit, fit_from_disk
 from engine.model import Model
 from engine.spec import ResolvedSpec, ValidationDataset
 from engine.training import Progress, StopReason
@@ -31,6 +32,7 @@ DIVERGED_ADVICE = (
     "try a learning rate ten times smaller, or look for outliers in the target; "
     "the curve up to there is kept"
 )
+DISK_ADVICE = "submit it again once the worker has more, or use fewer rows or features"
 CHECKPOINT_ADVICE = "the saved state cannot be gone on from; submit the job again"
 TIME_ADVICE = "use fewer epochs, a smaller network, or `training.stop.max_seconds`"
 
@@ -65,6 +67,8 @@ class Training(Attempt):
                 return "diverged", f"{error}; {DIVERGED_ADVICE}"
             case CheckpointError() | CorruptArtifactError():
                 return "checkpoint_damaged", f"{error}; {CHECKPOINT_ADVICE}"
+            case NoRoomError():
+                return "out_of_disk", f"{error}; {DISK_ADVICE}"
             case OutOfTimeError():
                 limit = f"a job may train for {self._settings.job_seconds:g} seconds"
                 return "out_of_time", f"{limit}; {TIME_ADVICE}; the curve up to there is kept"
@@ -91,11 +95,8 @@ class Training(Attempt):
 
     def _load(self) -> Fitting:
         """Go on from the newest checkpoint, or start."""
-        table, validation = self._table(self._claim.dataset_id), None
-        if isinstance(self._spec.validation, ValidationDataset):
-            validation = self._table(self._spec.validation.dataset)
         saved, led_here = self._read(lambda session: checkpoints.load(session, self._claim.job_id))
-        fitting = fit(table, self._spec, validation, saved)
+        fitting = self._fit(saved)
         mine = fingerprint()
         self._fingerprints = led_here if led_here[-1:] == [mine] else [*led_here, mine]
         self._checkpoint_epoch = fitting.epoch
@@ -107,10 +108,20 @@ class Training(Attempt):
         self._write(begin)
         return fitting
 
-    def _table(self, dataset_id: str) -> Table:
-        dataset = self._read(lambda session: datasets.get(session, self._claim.owner, dataset_id))
-        with self._storage.local(dataset.location, check=True) as file:
-            return read_table(file, self._spec.column_names)
+    def _fit(self, saved: bytes | None) -> Fitting:
+        """Prepare to train, with the rows where the spec wants them."""
+        spec = self._spec
+        with ExitStack() as files:
+            path, other = files.enter_context(self._file(self._claim.dataset_id)), None
+            if isinstance(spec.validation, ValidationDataset):
+                other = files.enter_context(self._file(spec.validation.dataset))
+            if spec.training.rows == "disk":
+                validation = None if other is None else StoredRows(other)
+                scratch = self._settings.scratch_folder
+                return fit_from_disk(StoredRows(path), spec, scratch, validation, saved)
+            table = read_table(path, spec.column_names)
+            beside = None if other is None else read_table(other, spec.column_names)
+            return fit(table, spec, beside, saved)
 
     def _report(self, progress: Progress, fitting: Fitting) -> Signal:
         """Keep what is new and hear what is asked, at most once a heartbeat.

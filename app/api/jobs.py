@@ -21,7 +21,7 @@ from app.store import datasets, jobs
 from app.store.lifecycle import TERMINAL
 from app.store.tables import CurvePoint, Dataset, Job
 from engine.data.profiling import ColumnProfile
-from engine.footprint import check_memory, check_multiply_adds, multiply_adds
+from engine.footprint import check_multiply_adds, multiply_adds, place_rows
 from engine.metrics import ClassificationMetric, RegressionMetric
 from engine.resolution import resolve
 from engine.spec import ResolvedSpec, TrainingSpec, ValidationDataset, ValidationPart
@@ -60,7 +60,7 @@ def _submit(session: Session, body: schemas.JobRequest) -> Job:
         services().settings.parameter_budget,
         _profile(validation) if validation is not None else (),
     )
-    check_memory(
+    spec = place_rows(
         spec,
         _profile(dataset),
         dataset.rows,

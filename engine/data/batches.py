@@ -44,6 +44,9 @@ class Examples:
         """How many rows."""
         return len(self.x)
 
+    def let_go(self) -> None:
+        """Take no more memory for rows that were read: here there is no other place for them."""
+
     def targets(self, y: Matrix | Labels) -> Matrix:
         """Return what the network should answer for some rows, one a column.
 

@@ -34,12 +34,13 @@ def split(
     training, validation : ndarray of intp
         Both ascending.
     """
-    groups = [np.arange(rows)] if labels is None else _groups(labels)
     wanted = max(round(rows * fraction), 1) if fraction > 0 else 0
-    shares = _shares([len(group) for group in groups], wanted)
-    parts = [rng.permutation(group)[:share] for group, share in zip(groups, shares, strict=True)]
-    validation = np.sort(np.concatenate(parts))
-    return np.setdiff1d(np.arange(rows), validation, assume_unique=True), validation
+    sizes = [rows] if labels is None else np.unique(labels, return_counts=True)[1].tolist()
+    shares = _shares(sizes, wanted)
+    trains = np.ones(rows, dtype=np.bool_)
+    for group, share in zip(_groups(rows, labels), shares, strict=True):
+        trains[rng.permutation(group)[:share]] = False
+    return np.flatnonzero(trains), np.flatnonzero(~trains)
 
 
 def folds(
@@ -61,16 +62,19 @@ def folds(
     training, validation : ndarray of intp
         Both ascending.
     """
-    groups = [np.arange(rows)] if labels is None else _groups(labels)
-    dealt = np.concatenate([rng.permutation(group) for group in groups])
+    dealt = np.concatenate([rng.permutation(group) for group in _groups(rows, labels)])
     for first in range(count):
         validation = np.sort(dealt[first::count])
         yield np.setdiff1d(np.arange(rows), validation, assume_unique=True), validation
 
 
-def _groups(labels: Labels) -> list[Rows]:
-    """Return the rows of each class."""
-    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+def _groups(rows: int, labels: Labels | None) -> Iterator[Rows]:
+    """Yield the rows of each class, or all of them."""
+    if labels is None:
+        yield np.arange(rows)
+        return
+    for label in np.unique(labels):
+        yield np.flatnonzero(labels == label)
 
 
 def _shares(sizes: list[int], wanted: int) -> list[int]:

@@ -7,10 +7,10 @@ import pytest
 from engine import spec
 from engine.data.profiling import ColumnProfile
 from engine.errors import SpecError
-from engine.footprint import check_memory, footprint
+from engine.footprint import check_memory, footprint, place_rows
 from engine.resolution import resolve
 from engine.spec import PARAMETER_BUDGET, TrainingSpec
-from tests.engine.trainings import CASES, limited, prepare
+from tests.engine.trainings import CASES, PLACES, limited, prepare
 
 MIB = 2**20
 LARGE_BYTES = 100 * MIB
@@ -32,6 +32,34 @@ def test_a_training_fits_into_its_estimate_and_a_large_one_not_into_a_third_of_i
     assert process.fits(prepared, needed_at_most)
     if needed_at_most > LARGE_BYTES:
         assert not process.fits(prepared, needed_at_most // 3)
+
+
+def test_rows_that_are_on_disk_need_less_memory_than_they_take(process, tmp_path):
+    on_disk, in_memory = (prepare(name, tmp_path) for name in PLACES)
+    limit = on_disk.estimate.bytes
+    assert on_disk.file.stat().st_size > limit
+    assert process.fits(on_disk, limit)
+    assert not process.fits(in_memory, limit)
+
+
+def test_rows_are_placed_where_there_is_room_for_them_unless_the_spec_says_where():
+    settings, rows = asked(rows=10**6), 10**6
+    in_memory, on_disk = (
+        asked(rows=rows, training={"rows": place}) for place in ("memory", "disk")
+    )
+    needed = [footprint(found, COLUMNS, rows).bytes for found in (in_memory, on_disk)]
+    assert needed[1] < needed[0]
+    for limit, place in zip(needed, ("memory", "disk"), strict=True):
+        assert place_rows(settings, COLUMNS, rows, limit).training.rows == place
+        assert place_rows(on_disk, COLUMNS, rows, limit) == on_disk
+    with pytest.raises(SpecError, match="the limit is"):
+        place_rows(settings, COLUMNS, rows, needed[1] - 1)
+    with pytest.raises(SpecError, match='or leave them on disk: {"training": {"rows": "disk"}}'):
+        place_rows(in_memory, COLUMNS, rows, needed[1])
+    folds = asked(rows=rows, validation={"folds": 2})
+    with pytest.raises(SpecError) as refusal:
+        place_rows(folds, COLUMNS, rows, needed[1])
+    assert "disk" not in refusal.value.reason
 
 
 def number(name):

@@ -87,6 +87,7 @@ def test_everything_can_be_said():
             "batch_size": "full",
             "stop": {"target_loss": 0.1, "patience": 1, "max_seconds": 0.5},
             "average_decay": 0.9,
+            "rows": "disk",
             "watch": True,
         },
         "validation": {"fraction": 0.5},

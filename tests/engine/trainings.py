@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 from app.config import child_environment
 from engine.checkpoint import dump_model
 from engine.data.formats.ingestion import ingest
-from engine.data.formats.stored import read_table
-from engine.fitting import fit
+from engine.data.formats.stored import StoredRows, read_table
+from engine.fitting import Fitting, fit, fit_from_disk
 from engine.footprint import Footprint, footprint
 from engine.resolution import resolve
 from engine.spec import PARAMETER_BUDGET, ResolvedSpec, TrainingSpec
@@ -119,6 +119,7 @@ WIDE = dense(2048, 2048)
 ONCE = {"epochs": 1, "batch_size": 256}
 FEW = {"epochs": 3}
 FULL = {"epochs": 1, "batch_size": "full"}
+ON_DISK = {**ONCE, "rows": "disk"}
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,11 @@ CASES = {
     "table, weights": Case(TABLE, {"class_weights": "balanced", "sample_weight": "w"}),
     "float64": Case(SMALL, {"network": dense(1024, 1024), "precision": "float64"}),
     "table, full batch": Case(TABLE, {"training": FULL}),
+    "table, regression, on disk": Case(
+        TABLE, {"target": ["z", "y"], "task": "regression", "training": ON_DISK}
+    ),
+    "images, on disk": Case(images(20_000, 28), {"network": dense(64), "training": ON_DISK}),
+    "many levels, on disk": Case(categories(100_000, 4000), {"training": ON_DISK}),
     "many columns": Case(numbers(4000, 1000)),
     "many classes": Case(numbers(50_000, 4, 200), {"network": dense(32)}),
     "one-hot": Case(categories(30_000, 400), {"network": dense(64)}),
@@ -184,6 +190,10 @@ CASES = {
     "convolutions, full batch": Case(images(500, 28), {"network": CONVOLUTIONS, "training": FULL}),
 }
 
+LARGE = numbers(200_000, 60)
+PLACES = {"on disk": Case(LARGE, {"training": ON_DISK}), "in memory": Case(LARGE)}
+"""The same training, of rows in either place."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -196,7 +206,7 @@ class Prepared:
 
 def prepare(name: str, folder: Path) -> Prepared:
     """Write the dataset of a case, and decide what it leaves open."""
-    case, archive, file = CASES[name], folder / "table.npz", folder / f"{name}.arrow"
+    case, archive, file = {**CASES, **PLACES}[name], folder / "table.npz", folder / f"{name}.arrow"
     np.savez(archive, **case.made)
     table = ingest(archive, "npz", file)
     settings = resolve(case.spec, table.columns, table.rows, PARAMETER_BUDGET)
@@ -208,11 +218,18 @@ def train(prepared: dict[str, Any], limit_bytes: int) -> None:
     threadpool_limits(1, user_api="blas")
     limit_memory(limit_bytes)
     settings = ResolvedSpec.model_validate(prepared["settings"])
-    fitting = fit(read_table(Path(prepared["file"]), settings.column_names), settings)
+    fitting = begin(Path(prepared["file"]), settings)
     for progress in fitting.run():
         if progress.point is not None:
             fitting.save()
     dump_model(fitting.model())
+
+
+def begin(file: Path, settings: ResolvedSpec) -> Fitting:
+    """Prepare to train on a kept file, with the rows where the spec wants them."""
+    if settings.training.rows == "disk":
+        return fit_from_disk(StoredRows(file), settings, file.parent / "scratch")
+    return fit(read_table(file, settings.column_names), settings)
 
 
 class Limited:

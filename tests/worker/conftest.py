@@ -52,11 +52,16 @@ def job(database: Database, dataset: Dataset) -> Job:
 
 
 @pytest.fixture
-def make_runner(database: Database, storage: Storage) -> MakeRunner:
+def make_runner(database: Database, storage: Storage, tmp_path: Path) -> MakeRunner:
     """Make runners; each reports to the database whenever training does, unless told otherwise."""
 
     def make(stopping: Callable[[], bool] = lambda: False, **settings: Any) -> Runner:
-        often = {"heartbeat_seconds": 1e-6, "checkpoint_seconds": 3600, **settings}
+        often = {
+            "heartbeat_seconds": 1e-6,
+            "checkpoint_seconds": 3600,
+            "home": tmp_path,
+            **settings,
+        }
         return Runner(Settings(**often), database, storage, stopping)
 
     return make

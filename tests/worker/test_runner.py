@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import psycopg
@@ -17,6 +18,7 @@ from app.store.lifecycle import JobStatus
 from app.store.tables import ArtifactChunk, TrainedModel, TrainingUsage
 from engine import training
 from engine.checkpoint import dump_model, load_model
+from engine.data import disk
 from engine.data.formats.stored import read_table
 from engine.errors import DataError
 from engine.model import prepare
@@ -332,6 +334,28 @@ def test_a_worker_that_dies_costs_time_and_nothing_else(
     assert_alike(database, undisturbed, job)
 
 
+@pytest.mark.usefixtures("every_update")
+@pytest.mark.parametrize("beside", [False, True], ids=["a part of the rows", "another dataset"])
+def test_a_job_with_its_rows_on_disk_goes_on_elsewhere_as_if_undisturbed(
+    database, storage, iris, make_runner, tmp_path, monkeypatch, beside
+):
+    monkeypatch.setattr(disk, "WINDOW_BYTES", 1000)
+    other = add_table(database, storage, IRIS, tmp_path)
+    validation = {"dataset": other.id} if beside else {"fraction": 0.2}
+    spec = {"training": {"epochs": 4, "rows": "disk"}, "validation": validation}
+    undisturbed, job = (queue(database, iris, **{**STATEFUL, **spec}) for _ in range(2))
+    make_runner().run()
+    make_runner(Beside(lambda: True, at=6)).run()
+    assert (look(database, job).status, look(database, job).epoch) == (JobStatus.QUEUED, 1)
+    with pytest.raises(Killed):
+        make_runner(Beside(kill, at=6)).run()
+    expire(database)
+    reap(database)
+    make_runner().run()
+    assert_alike(database, undisturbed, job)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 @pytest.mark.usefixtures("saves_freely")
 def test_a_running_job_is_saved_again_and_again(database, iris, make_runner):
     job = queue(database, iris)
@@ -477,6 +501,18 @@ def test_a_network_that_does_not_fit_into_memory_fails_the_job_alone(
     job = add_job(database, iris, spec={"dataset": iris.id, **spec}).id
     runner.run()
     assert_failed(database, job, "out_of_memory", "smaller network")
+    runs_on()
+
+
+def test_rows_that_do_not_fit_onto_the_disk_fail_the_job_alone(
+    database, iris, runner, runs_on, monkeypatch
+):
+    job = queue(database, iris, training={"rows": "disk"})
+    with monkeypatch.context() as full:
+        full.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        runner.run()
+    told = "take 3,000 bytes of disk, 1,000 are free; submit it again once"
+    assert_failed(database, job, "out_of_disk", told)
     runs_on()
 
 

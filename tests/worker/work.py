@@ -42,7 +42,8 @@ def resolved(dataset: Dataset, **spec: Any) -> ResolvedSpec:
     """Decide what a spec leaves open, as a submission does."""
     asked = {"target": "species", "network": SMALL, "training": {"epochs": EPOCHS}, **spec}
     columns = [ColumnProfile(**column) for column in dataset.columns]
-    return resolve(TrainingSpec.model_validate(asked), columns, dataset.rows, PARAMETER_BUDGET)
+    wanted = TrainingSpec.model_validate(asked)
+    return resolve(wanted, columns, dataset.rows, PARAMETER_BUDGET, columns)
 
 
 def queue(database: Database, dataset: Dataset, **spec: Any) -> str:

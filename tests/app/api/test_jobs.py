@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from datetime import datetime
 
+import numpy as np
 import pytest
 import redis
 
@@ -365,6 +367,44 @@ def test_the_rows_of_the_dataset_to_validate_on_are_held_against_the_memory_limi
     many = caller.dataset(names + rows)
     body = {"dataset": caller.dataset(), "target": "species", "validation": {"dataset": many}}
     assert "of them here" in refusal(caller.post("/v1/jobs", json=body), "/dataset")
+
+
+WIDE_ROWS, WIDE_COLUMNS = 20_000, 150
+"""In memory these take more than the least that can be allowed, on disk less."""
+
+
+@pytest.fixture
+def wide(make_app, ada):
+    """An owner of a dataset that is too large for memory, and its id."""
+    caller = Caller(make_app(job_memory_bytes=80 * 2**20), ada.key)
+    rng = np.random.default_rng(0)
+    columns = {f"x{n}": rng.normal(size=WIDE_ROWS) for n in range(WIDE_COLUMNS)}
+    content = io.BytesIO()
+    np.savez(content, **columns, y=columns["x0"] > columns["x1"])
+    return caller, caller.dataset(content.getvalue(), "application/x-npz")
+
+
+def test_rows_that_do_not_fit_into_memory_are_on_disk_and_the_job_says_so(wide):
+    caller, dataset = wide
+    job = caller.trained(dataset, "y", training={"epochs": 3, "batch_size": 64})
+    assert job["spec"]["training"]["rows"] == "disk"
+    assert job["status"] == "succeeded"
+    assert job["metrics"]["accuracy"] > 0.6
+    again = caller.post("/v1/jobs", json=job["spec"])
+    assert again.json["spec"] == job["spec"]
+    asked = {"dataset": dataset, "target": "y", "training": {"rows": "memory"}}
+    reason = refusal(caller.post("/v1/jobs", json=asked), "/dataset")
+    assert reason.endswith('or leave them on disk: {"training": {"rows": "disk"}}')
+    asked = {"dataset": dataset, "target": "y", "validation": {"folds": 2}}
+    assert caller.post("/v1/jobs", json=asked).status_code == 422
+    asked["training"] = {"rows": "disk"}
+    assert "`fraction`" in refusal(caller.post("/v1/jobs", json=asked), "/training/rows")
+
+
+def test_rows_that_fit_into_memory_are_there_unless_asked_otherwise(library, iris):
+    for asked, place in (({}, "memory"), ({"rows": None}, "memory"), ({"rows": "disk"}, "disk")):
+        body = {"dataset": iris, "target": "species", "training": {"epochs": 1, **asked}}
+        assert library.post("/v1/jobs", json=body).json["spec"]["training"]["rows"] == place
 
 
 def test_the_number_of_layers_is_bounded(submit):
