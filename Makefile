@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps
-TESTS := $(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
+TESTS := $(BIN)/pytest --quiet --numprocesses 3 --dist worksteal
 MINUTES ?= 5
 SEED ?= 1
 SHAPE ?= both
@@ -32,7 +32,7 @@ check: format lint types contracts  ## the truth in about a minute: all but the 
 storm: .venv/dev  ## kill and freeze everything at random: MINUTES=5 SEED=1 SHAPE=embedded|production|both
 	@$(BIN)/python -m tests.e2e.storm --minutes $(MINUTES) --seed $(SEED) --shape $(SHAPE)
 
-fuzz: .venv/fuzz  ## send a parser what nobody would: MINUTES=5 SEED=1 TARGET=csv|tsv|npz|npy|gzip|zstd|form|request|spec
+fuzz: .venv/fuzz  ## send a parser what nobody would: MINUTES=5 SEED=1 TARGET=csv|tsv|ndjson|json|parquet|arrow|images|npz|npy|…
 	@$(BIN)/python -m tests.fuzz $(TARGET) --minutes $(MINUTES) --seed $(SEED)
 
 format: .venv/dev  ## format the code

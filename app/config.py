@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from engine.spec import PARAMETER_BUDGET
+from engine.spec import MAX_COLUMNS, PARAMETER_BUDGET
 
 VERSION = "0.1.0"
 """Of the service."""
@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     """`redis://…`; `memory://` needs no broker: the worker looks into the database instead."""
     storage_url: str = ""
     """The place of the datasets: a folder or `s3://bucket/prefix`; in `home` unless given."""
+    cache_limit_bytes: int = Field(default=10_240 * MIB, ge=0)
+    """How much disk each host spends in `home` on copies of datasets from S3; 0 keeps none."""
     api_keys: Annotated[Keys, NoDecode, BeforeValidator(_json_object)] = {}
     """A JSON object of owner and key, each for everything; `keys create` makes finer ones."""
     upload_limit_bytes: int = Field(default=256 * MIB, ge=1)
@@ -73,6 +75,8 @@ class Settings(BaseSettings):
     """The most that an upload may unpack to."""
     expansion_limit: float = Field(default=200, ge=1)
     """How many times its size an upload may unpack to, where that is more than 64 MiB."""
+    column_limit: int = Field(default=MAX_COLUMNS, ge=1, le=MAX_COLUMNS)
+    """How many columns an upload may have."""
     cell_limit: int = Field(default=250_000_000, ge=1)
     """How many values an upload may hold, a tensor counted as one; each is 8 bytes on disk."""
     body_limit_bytes: int = Field(default=16 * MIB, ge=1)
@@ -200,6 +204,11 @@ class Settings(BaseSettings):
     def scratch_folder(self) -> Path:
         """Where workers keep rows that are too many for memory; no file there has a name."""
         return self.home / "scratch"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where copies lie of datasets that are kept elsewhere."""
+        return self.home / "cache"
 
     @property
     def resolved_storage_url(self) -> str:

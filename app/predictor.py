@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import NamedTuple
 
 from app.store import artifacts, trained_models
 from app.store.database import Database
 from engine.checkpoint import load_model
 from engine.model import Model
+
+
+class Served(NamedTuple):
+    """A model that is ready, and its id, whatever it was asked for by."""
+
+    id: str
+    model: Model
 
 
 class Predictor:
@@ -30,8 +38,8 @@ class Predictor:
         self._kept: OrderedDict[str, tuple[Model, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def model(self, owner: str, model_id: str) -> Model:
-        """Return a model ready to predict.
+    def model(self, owner: str, reference: str) -> Served:
+        """Return a model ready to predict, by its id or its name.
 
         Raises
         ------
@@ -39,14 +47,14 @@ class Predictor:
             There is no such model of this owner.
         """
         with self._database.reading(owner) as session:
-            row = trained_models.get(session, owner, model_id)
-            kept = self._recall(model_id)
+            row = trained_models.get(session, owner, reference)
+            kept = self._recall(row.id)
             if kept is not None:
-                return kept
+                return Served(row.id, kept)
             data = artifacts.read(session, row.artifact_id)
         model = load_model(data)
-        self._keep(model_id, model, len(data))
-        return model
+        self._keep(row.id, model, len(data))
+        return Served(row.id, model)
 
     def _recall(self, model_id: str) -> Model | None:
         with self._lock:

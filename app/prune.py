@@ -13,7 +13,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from app.config import Settings
-from app.store import datasets, retention, uploads
+from app.store import datasets, predictions, retention, uploads
 from app.store.blobs import INCOMING, Storage, StoredFile
 from app.store.database import Database
 from app.store.retention import Item, Kind
@@ -23,7 +23,9 @@ ORPHAN_SECONDS = 3600.0
 """What nobody refers to and is younger may be referred to in a moment: an upload is under way."""
 
 _TABLE = r"table_[0-9a-f]{32}(-[0-9a-f]{64})?\.arrow"
-OURS = re.compile(rf"{_TABLE}|{re.escape(INCOMING)}\w+|probe_[0-9a-f]{{32}}")
+OURS = re.compile(
+    rf"{_TABLE}|{predictions.FILE.pattern}|{re.escape(INCOMING)}\w+|probe_[0-9a-f]{{32}}"
+)
 """What the service itself puts into the storage. Whatever else lies there is not ours to delete."""
 
 _DURATION = re.compile(r"([0-9]{1,5})([hdw])")
@@ -84,7 +86,7 @@ def sweep(
     ]
     for kind in kinds:
         yield _sweep_rows(database, kind, dry_run=dry_run)
-    storage = Storage(settings.resolved_storage_url)
+    storage = Storage.of(settings)
     yield _sweep_files(database, storage, dry_run=dry_run)
     yield _sweep_uploads(settings, dry_run=dry_run)
 
@@ -102,7 +104,7 @@ def _sweep_rows(database: Database, kind: Kind, *, dry_run: bool) -> Swept:
 
 
 def _sweep_files(database: Database, storage: Storage, *, dry_run: bool) -> Swept:
-    """Delete dataset files without a row.
+    """Delete files without a row.
 
     The files are listed before the rows are read: whatever got its row
     meanwhile is seen to have one.
@@ -111,7 +113,8 @@ def _sweep_files(database: Database, storage: Storage, *, dry_run: bool) -> Swep
 
     def orphans(batch: Sequence[Item]) -> Sequence[Item]:
         with database.reading() as session:
-            known = datasets.referred(session, [name for name, _ in batch])
+            names = [name for name, _ in batch]
+            known = datasets.referred(session, names) | predictions.referred(session, names)
         return [item for item in batch if item[0] not in known]
 
     def remove(batch: Sequence[Item]) -> Sequence[Item]:
@@ -119,7 +122,7 @@ def _sweep_files(database: Database, storage: Storage, *, dry_run: bool) -> Swep
 
     listed = [(file.name, file.bytes) for file in old]
     found = [item for batch in retention.batches(listed) for item in orphans(batch)]
-    return _sweep("dataset files without a row", found, remove, dry_run=dry_run)
+    return _sweep("files without a row", found, remove, dry_run=dry_run)
 
 
 def _is_old_and_ours(file: StoredFile) -> bool:

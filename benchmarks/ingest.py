@@ -3,10 +3,14 @@
 A file of numbers, whole numbers, categories, flags and dates is sent to an API
 process of its own; the most memory that it had meanwhile is read from the
 system's books, beside what it had before. ``python -m benchmarks.ingest [MEGABYTES …]``
+
+``python -m benchmarks.ingest columns`` reads a file of 50 MB without any server, one column at a
+time and two, in turn.
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
 import tempfile
 import threading
@@ -20,6 +24,7 @@ import pyarrow.csv
 from rich.console import Console
 from rich.table import Table
 
+from engine.data.formats import ingestion
 from tests import servers
 from tests.e2e.services import Caller, Command
 
@@ -27,6 +32,7 @@ MB = 10**6
 ROWS_AT_ONCE = 100_000
 LOOK_SECONDS = 0.05
 LIMIT_BYTES = 4 * 10**9
+ROUNDS = 3
 COLOURS = np.array(["red", "green", "blue"])
 
 
@@ -108,6 +114,22 @@ def measure(size: int) -> tuple[int, int, float, float, int]:
             api.end()
 
 
+def compare() -> None:
+    """Read a file with one and two columns at a time, in turn; print medians and their ratio."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "large.csv"
+        write(file, 50 * MB)
+        for _ in range(ROUNDS):
+            for columns, taken in seconds.items():
+                ingestion.COLUMNS_AT_ONCE = columns
+                begun = time.perf_counter()
+                ingestion.ingest(file, "csv", Path(folder) / "table.arrow")
+                taken.append(time.perf_counter() - begun)
+    one, two = (statistics.median(taken) for taken in seconds.values())
+    Console().print(f"one at a time {one:.1f} s, two {two:.1f} s: {one / two:.2f}")
+
+
 def main(sizes: list[int]) -> None:
     """Measure and print."""
     table = Table("file, MB", "rows", "seconds", "CPU seconds", "memory, MB more than at rest")
@@ -119,4 +141,7 @@ def main(sizes: list[int]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["columns"]:
+        compare()
+        sys.exit()
     main([int(size) for size in sys.argv[1:]] or [100, 1000])

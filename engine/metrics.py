@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.arrays import Labels, Matrix, Vector
+
+ClassificationMetric = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "log_loss",
+    "auc",
+    "true_negatives",
+    "false_positives",
+    "false_negatives",
+    "true_positives",
+]
+RegressionMetric = Literal["mae", "rmse", "r2", "mape"]
+HIGHER_IS_BETTER = frozenset(
+    {"accuracy", "balanced_accuracy", "macro_f1", "auc", "r2", "true_negatives", "true_positives"}
+)
+"""Of all others, as of losses, less is."""
 
 
 def classification_metrics(probabilities: Matrix, labels: Labels) -> dict[str, float]:

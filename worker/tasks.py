@@ -28,7 +28,7 @@ def _begin(**_options: Any) -> None:
     threadpool_limits(settings.blas_threads, user_api="blas")
     limit_memory(settings.job_memory_bytes)
     database = Database(settings.resolved_database_url)
-    storage = Storage(settings.resolved_storage_url)
+    storage = Storage.of(settings)
     _runners[:] = [Runner(settings, database, storage, stopping=lambda: bool(_asked))]
 
 

@@ -18,6 +18,7 @@ from werkzeug.exceptions import (
 )
 
 from app.config import Settings
+from engine.data.formats.kinds import Format
 from engine.data.table import json_type, named_once
 
 UPLOADS = frozenset({"datasets.upload"})
@@ -25,6 +26,21 @@ UPLOADS = frozenset({"datasets.upload"})
 
 PACKED = frozenset({"gzip", "zstd"})
 """What a file may be packed with; its first bytes say so too."""
+
+TABLES: dict[str, Format] = {
+    "text/csv": "csv",
+    "application/vnd.apache.arrow.stream": "arrow",
+    "application/vnd.apache.arrow.file": "arrow",
+}
+"""What rows to predict may come as, beside JSON."""
+
+PREDICTIONS = frozenset({"models.predict"})
+
+TENSORS = frozenset({"inference.infer", "inference.infer_version"})
+"""Endpoints whose body is of tensors, whatever type it says it has."""
+
+PACKED_TENSORS = frozenset({"gzip", "deflate"})
+"""What these may be packed with."""
 
 PIECE_BYTES = 1 << 20
 
@@ -38,11 +54,17 @@ def check(settings: Settings) -> None:
     """Refuse what cannot be read: too large, of another type, or not a JSON object."""
     if (refusal := request.environ.get(REFUSAL)) is not None:
         raise refusal
+    if request.endpoint in TENSORS:
+        _check_encoding(PACKED_TENSORS)
+        _measure(limit(request.endpoint, settings))
+        return
     upload = request.endpoint in UPLOADS
     if request.content_length or "Transfer-Encoding" in request.headers:
         _check_encoding(PACKED if upload else frozenset())
-        if not (upload or request.is_json or request.method == "GET"):
-            raise UnsupportedMediaType("send the body as application/json")
+        is_table = request.endpoint in PREDICTIONS and request.mimetype in TABLES
+        if not (upload or is_table or request.is_json or request.method == "GET"):
+            others = f" or {', '.join(TABLES)}" if request.endpoint in PREDICTIONS else ""
+            raise UnsupportedMediaType(f"send the body as application/json{others}")
     _measure(limit(request.endpoint, settings))
     if request.is_json and not upload and request.get_data():
         _check_json()
@@ -82,20 +104,25 @@ class StrictJson(DefaultJSONProvider):
 
     def loads(self, s: str | bytes, **_options: Any) -> Any:
         """Read JSON; whatever is wrong with it is a ValueError."""
-        try:
-            text = s if isinstance(s, str) else s.decode()
-            value = json.loads(text, object_pairs_hook=named_once, parse_constant=_constant)
-            if _SURROGATE.search(text):
-                json.dumps(value, ensure_ascii=False).encode()
-        except RecursionError as error:
-            raise ValueError("it is nested too deeply") from error
-        except UnicodeError as error:
-            raise ValueError("it holds what is not UTF-8 text") from error
-        except ValueError as error:
-            if str(error).startswith("Exceeds the limit"):  # goes on with advice for us
-                raise ValueError("it holds a number of too many digits") from error
-            raise
-        return value
+        return read_json(s)
+
+
+def read_json(data: str | bytes) -> Any:
+    """Read JSON strictly; whatever is wrong with it is a ValueError."""
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        value = json.loads(text, object_pairs_hook=named_once, parse_constant=_constant)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except UnicodeError as error:
+        raise ValueError("it holds what is not UTF-8 text") from error
+    except ValueError as error:
+        if str(error).startswith("Exceeds the limit"):  # goes on with advice for us
+            raise ValueError("it holds a number of too many digits") from error
+        raise
+    return value
 
 
 def _constant(name: str) -> NoReturn:
@@ -103,22 +130,7 @@ def _constant(name: str) -> NoReturn:
 
 
 class ApiRequest(Request):
-    """A request that says what is wrong with its JSON, and closes every file of its form."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._received: list[IO[bytes]] = []
-
-    def _get_file_stream(self, *args: Any, **kwargs: Any) -> IO[bytes]:
-        """Remember a file: of a form that breaks off the parent forgets to close it."""
-        self._received.append(super()._get_file_stream(*args, **kwargs))
-        return self._received[-1]
-
-    def close(self) -> None:
-        """Close what was received."""
-        super().close()
-        for file in self._received:
-            file.close()
+    """A request that says what is wrong with its JSON."""
 
     def on_json_loading_failed(self, e: ValueError | None) -> NoReturn:
         """Refuse a body that is not JSON."""

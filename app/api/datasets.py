@@ -2,64 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, get_args
+from typing import get_args
 
-from flask import Response, abort, request, url_for
+from flask import Response, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import ValidationError
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from app.api import once, schemas
-from app.api.bodies import once_each
 from app.api.conditional import answer, answer_json, answer_tagged, unless_changed
-from app.api.errors import BodyError, invalid
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
-from app.store import datasets, quotas, uploads
-from app.store.blobs import sealed
-from app.store.errors import QuotaError
-from app.store.tables import Dataset, new_id
+from app.api.uploads import MEDIA_TYPES, keep, receive
+from app.store import datasets, uploads
+from app.store.tables import Dataset
 from engine.data.formats import stored
-from engine.data.formats.compression import decompress
-from engine.data.formats.ingestion import ingest
-from engine.data.formats.kinds import Compression, Format, Limits, Options
+from engine.data.formats.kinds import Format
 
 bp = APIBlueprint("datasets", __name__, url_prefix="/v1/datasets", abp_tags=[Tag(name="Datasets")])
-
-MEDIA_TYPES: dict[str, Format] = {
-    "text/csv": "csv",
-    "text/tab-separated-values": "tsv",
-    "application/x-ndjson": "ndjson",
-    "application/json": "json",
-    "application/vnd.apache.parquet": "parquet",
-    "application/vnd.apache.arrow.file": "arrow",
-    "application/vnd.apache.arrow.stream": "arrow",
-    "application/x-npz": "npz",
-    "application/zip": "images",
-}
-SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".txt": "csv",
-    ".tsv": "tsv",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".npz": "npz",
-    ".zip": "images",
-}
-MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-PACKED_SUFFIXES = (".gz", ".zst")
-PIECE_BYTES = 1 << 20
 
 _UPLOAD_BODY = {
     "required": True,
@@ -89,24 +51,6 @@ _UPLOAD_BODY = {
 }
 
 
-@dataclass(frozen=True)
-class Received:
-    """An upload on disk, not yet looked into."""
-
-    path: Path
-    bytes: int
-    sha256: str
-    name: str
-    format: Format
-    options: schemas.UploadOptions
-
-    @property
-    def fingerprint(self) -> str:
-        """All that makes one upload another than the next."""
-        said = self.options.model_dump_json(exclude_unset=True)
-        return f"{self.sha256} {self.format} {said} {self.name}"
-
-
 @bp.post(
     "",
     responses={201: schemas.Dataset},
@@ -115,120 +59,18 @@ class Received:
 def upload(query: schemas.UploadQuery) -> Response:
     """Upload a dataset, as a form with `file` or as the raw bytes."""
     with uploads.folder(services().scratch) as folder:
-        received = _receive(folder, query)
+        received = receive(folder, query)
         if (replayed := once.begin(received.fingerprint)) is not None:
             return replayed
         try:
-            return _keep(received, folder)
+            return keep(received, folder, _created)
         except BaseException:
             once.abandon()
             raise
 
 
-def _receive(folder: Path, query: schemas.UploadQuery) -> Received:
-    if request.mimetype == "multipart/form-data":
-        return _receive_form(folder, query)
-    if request.mimetype not in MEDIA_TYPES:
-        known = ", ".join(["multipart/form-data", *MEDIA_TYPES])
-        raise UnsupportedMediaType(f"expected one of {known}; got {request.mimetype or 'none'!r}")
-    size, digest = _write(request.stream, folder / "upload")
-    kind, name = MEDIA_TYPES[request.mimetype], query.name
-    options = query.options or schemas.UploadOptions()
-    return Received(folder / "upload", size, digest, name or f"untitled.{kind}", kind, options)
-
-
-def _receive_form(folder: Path, query: schemas.UploadQuery) -> Received:
-    files = list(request.files.items(multi=True))
-    if [field for field, _ in files] != ["file"] or not files[0][1].filename:
-        raise BadRequest("expected one file with a filename, in the form's field `file`")
-    once_each(request.form, "the form")
-    try:
-        form = schemas.UploadForm.model_validate(request.form.to_dict())
-    except ValidationError as error:
-        abort(invalid(error))
-    filename = _label(files[0][1].filename)
-    kind = form.format or _format_of(filename)
-    size, digest = _write(files[0][1].stream, folder / "upload")
-    name = form.name or query.name or filename
-    options = form.options or query.options or schemas.UploadOptions()
-    return Received(folder / "upload", size, digest, name, kind, options)
-
-
-def _label(filename: str) -> str:
-    """Make a filename fit to be shown; it is never a path here."""
-    return "".join(c if c.isprintable() else "_" for c in filename)[-200:]
-
-
-def _format_of(filename: str) -> Format:
-    stem = Path(filename.lower())
-    suffix = Path(stem.stem).suffix if stem.suffix in PACKED_SUFFIXES else stem.suffix
-    if suffix not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        reason = f"cannot tell the format of {filename[:100]!r}; end its name in {known}"
-        raise BodyError("/format", f"{reason} or send `format`")
-    return SUFFIXES[suffix]
-
-
-def _write(body: IO[bytes], path: Path) -> tuple[int, str]:
-    """Stream a body to disk; return its size and sha256."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("wb") as out:
-        while piece := body.read(PIECE_BYTES):
-            out.write(piece)
-            digest.update(piece)
-            size += len(piece)
-    return size, digest.hexdigest()
-
-
-def _keep(received: Received, folder: Path) -> Response:
-    """Read the upload into an Arrow file, store it under a new name, and add its row.
-
-    Equal uploads do not share a file: one could be deleted while the other is on its way.
-    """
-    with reading() as session:  # before the work is done for nothing
-        quotas.check_dataset(session, owner(), services().quotas, more_bytes=1)
-    settings = services().settings
-    limits = Limits(settings.cell_limit, settings.unpacked_limit_bytes, settings.expansion_limit)
-    source = _unpacked(received.path, folder, limits)
-    arrow = folder / "table.arrow"
-    options = Options(**received.options.model_dump(exclude_unset=True))
-    table = ingest(source, received.format, arrow, limits, options)
-    location = sealed(new_id("table"), arrow)
-    services().storage.put(arrow, location)
-    try:
-        with writing() as session:
-            dataset = datasets.add(
-                session,
-                owner=owner(),
-                name=received.name,
-                format=received.format,
-                rows=table.rows,
-                bytes=received.bytes,
-                sha256=received.sha256,
-                columns=[dataclasses.asdict(column) for column in table.columns],
-                sniffed=dict(table.sniffed),
-                location=location,
-                stored_bytes=arrow.stat().st_size,
-                quotas=services().quotas,
-            )
-            where = url_for("datasets.show", dataset_id=dataset.id)
-            response = answer(resource(dataset), 201, where)
-            if (key := once.sent_key()) is not None:
-                once.keep(session, key, response)
-    except QuotaError:
-        services().storage.delete(location)
-        raise
-    return response
-
-
-def _unpacked(path: Path, folder: Path, limits: Limits) -> Path:
-    with path.open("rb") as file:
-        start = file.read(4)
-    for magic, compression in MAGIC.items():
-        if start.startswith(magic):
-            decompress(path, folder / "unpacked", compression, limits)
-            return folder / "unpacked"
-    return path
+def _created(dataset: Dataset) -> Response:
+    return answer(resource(dataset), 201, url_for("datasets.show", dataset_id=dataset.id))
 
 
 def resource(dataset: Dataset) -> schemas.Dataset:
@@ -294,5 +136,6 @@ def remove(path: schemas.DatasetPath) -> tuple[str, int]:
     with writing() as session:
         location = datasets.remove(session, owner(), path.dataset_id)
         unless_changed(path.dataset_id)
-    services().storage.delete(location)
+    if location is not None:
+        services().storage.delete(location)
     return "", 204

@@ -7,12 +7,12 @@ import json
 import logging
 import re
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import orjson
-from flask import Flask, Response, g, request
-from pydantic import ValidationError
+from flask import Flask, Response, abort, g, request
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from werkzeug.exceptions import (
     HTTPException,
@@ -105,7 +105,10 @@ def install(app: Flask) -> None:
 def problem(
     status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None
 ) -> Response:
-    """Answer with an RFC 9457 problem."""
+    """Answer with an RFC 9457 problem, or with the error of a protocol that has its own."""
+    if request.path.startswith("/v2"):
+        said = {"error": services().redact.within(detail)}
+        return Response(orjson.dumps(said), status, content_type="application/json")
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": title,
@@ -121,6 +124,17 @@ def problem(
         status,
         content_type="application/problem+json; charset=utf-8",
     )
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def sent(model: type[Body]) -> Body:
+    """Read the request's JSON; what is wrong with it is answered as for any other call."""
+    try:
+        return model.model_validate(request.get_json() if request.get_data() else None)
+    except ValidationError as error:
+        abort(invalid(error))
 
 
 def invalid(error: ValidationError) -> Response:

@@ -22,13 +22,25 @@ from app.store.keys import Scope
 log = logging.getLogger("app.access")
 
 PUBLIC = frozenset(
-    {"service.live", "service.ready", "service.openapi", "service.docs", "service.static"}
+    {
+        "service.live",
+        "service.ready",
+        "service.openapi",
+        "service.docs",
+        "service.static",
+        "inference.server",
+        "inference.server_again",
+        "inference.live",
+        "inference.ready",
+    }
 )
 """Endpoints that answer without a key; every other route is closed by default."""
 
 SCOPES = {
     "models.predict": Scope.PREDICT,
     "models.evaluate": Scope.PREDICT,
+    "inference.infer": Scope.PREDICT,
+    "inference.infer_version": Scope.PREDICT,
     "inspection.trace": Scope.PREDICT,
     "inspection.saliency": Scope.PREDICT,
     "keys.create": Scope.ADMIN,

@@ -14,6 +14,7 @@ from app.api.drawings import PICTURES, answer_drawn, wanted_form
 from app.api.errors import BodyError
 from app.api.models import table_of
 from app.api.services import owner, services
+from app.predictor import Served
 from engine import inspection
 from engine.arrays import Tensor
 from engine.errors import DataError, SchemaError
@@ -32,7 +33,7 @@ SHOWN_NUMBERS = 1_000_000
 @bp.post("/<model_id>/trace", responses={200: schemas.Trace})
 def trace(path: schemas.ModelPath, body: schemas.TraceRequest) -> Response:
     """Follow one example forward and back: outputs, deltas and gradients of every layer."""
-    form, model = wanted_form(FORMS), _model(path.model_id)
+    form, (model_id, model) = wanted_form(FORMS), _model(path.model_id)
     table = table_of(model, [body.instance], where="instance")
     try:
         found = inspection.trace(model, table, body.target)
@@ -51,13 +52,13 @@ def trace(path: schemas.ModelPath, body: schemas.TraceRequest) -> Response:
         }
         for layer in found.layers
     ]
-    return answer_json({"model": path.model_id, "loss": found.loss, "layers": layers})
+    return answer_json({"model": model_id, "loss": found.loss, "layers": layers})
 
 
 @bp.post("/<model_id>/saliency", responses={200: schemas.Saliencies})
 def saliency(path: schemas.ModelPath, body: schemas.SaliencyRequest) -> Response:
     """Tell how much each input moves what is predicted: the slope of the output at the inputs."""
-    form, model = wanted_form(FORMS), _model(path.model_id)
+    form, (model_id, model) = wanted_form(FORMS), _model(path.model_id)
     table = table_of(model, body.instances)
     found = inspection.saliency(model, table, _output(model, body.output))
     if form != FORMS[0]:
@@ -70,7 +71,7 @@ def saliency(path: schemas.ModelPath, body: schemas.SaliencyRequest) -> Response
         }
         for row, output in enumerate(found.outputs)
     ]
-    return answer_json({"model": path.model_id, "saliencies": rows})
+    return answer_json({"model": model_id, "saliencies": rows})
 
 
 def _output(model: Model, wanted: Any) -> int | None:
@@ -86,7 +87,7 @@ def _output(model: Model, wanted: Any) -> int | None:
 @bp.get("/<model_id>/features", responses={200: schemas.Features})
 def features(path: schemas.ModelPath) -> Response:
     """Show what each unit of the first layer looks for: its weights, as images if it sees them."""
-    form, model = wanted_form(FORMS), _model(path.model_id)
+    form, (model_id, model) = wanted_form(FORMS), _model(path.model_id)
     found = inspection.first_features(model)
     if found is None:
         raise DataError("the first layer is an embedding, which looks at no other input")
@@ -95,17 +96,17 @@ def features(path: schemas.ModelPath) -> Response:
         return answer_drawn(drawings.features(weights), form)
     inputs = model.features.names if weights.ndim == 2 else None
     described = {**_described(name, weights), "inputs": inputs}
-    return answer_json({"model": path.model_id, **described})
+    return answer_json({"model": model_id, **described})
 
 
 def _described(name: str, weights: Tensor) -> dict[str, Any]:
     return {"layer": name, "shape": list(weights.shape), "weights": weights.tolist()}
 
 
-def _model(model_id: str) -> Model:
+def _model(reference: str) -> Served:
     """Return the model, unless it is too large to be shown."""
-    model = services().predictor.model(owner(), model_id)
-    size = model.network.numbers.size
+    served = services().predictor.model(owner(), reference)
+    size = served.model.network.numbers.size
     if size > SHOWN_NUMBERS:
         raise DataError(f"the network has {size:,} numbers; up to {SHOWN_NUMBERS:,} are shown")
-    return model
+    return served

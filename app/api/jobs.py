@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.api import charts, schemas
 from app.api.conditional import answer, answer_tagged, hold, unless_changed
+from app.api.errors import BodyError
 from app.api.once import once
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
@@ -21,8 +22,9 @@ from app.store.lifecycle import TERMINAL
 from app.store.tables import CurvePoint, Dataset, Job
 from engine.data.profiling import ColumnProfile
 from engine.footprint import check_multiply_adds, multiply_adds, place_rows
+from engine.metrics import ClassificationMetric, RegressionMetric
 from engine.resolution import resolve
-from engine.spec import TrainingSpec, ValidationDataset
+from engine.spec import ResolvedSpec, TrainingSpec, ValidationDataset, ValidationPart
 from engine.training import StopReason
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -81,17 +83,31 @@ def _submit(session: Session, body: schemas.JobRequest) -> Job:
         priority=body.priority,
         checkpoint_seconds=body.checkpoint.seconds,
         checkpoint_epochs=body.checkpoint.epochs,
-        traceparent=_traceparent(),
+        publish=_publish(body.publish, spec),
+        traceparent=traceparent(),
         multiply_adds=count,
         quotas=services().quotas,
     )
+
+
+def _publish(asked: schemas.Publish | None, spec: ResolvedSpec) -> dict[str, Any] | None:
+    """Return what to publish under, unless what it is to be compared by will not be measured."""
+    if asked is None:
+        return None
+    validates = not (isinstance(spec.validation, ValidationPart) and not spec.validation.fraction)
+    measured = ClassificationMetric if spec.task == "classification" else RegressionMetric
+    known = ("train_loss", *(("validation_loss", *get_args(measured)) if validates else ()))
+    if asked.if_better not in (None, *known):
+        reason = f"this job will not measure it; one of {', '.join(known)} would do"
+        raise BodyError("/publish/if_better", reason)
+    return asked.model_dump()
 
 
 def _profile(dataset: Dataset) -> list[ColumnProfile]:
     return [ColumnProfile(**column) for column in dataset.columns]
 
 
-def _traceparent() -> str | None:
+def traceparent() -> str | None:
     """Return the trace that the request belongs to, if it names one as W3C Trace Context says."""
     sent = request.headers.get("traceparent", "")
     return sent if TRACEPARENT.fullmatch(sent) else None
@@ -120,6 +136,8 @@ def resource(job: Job) -> schemas.Job:
         ),
         metrics=job.metrics,
         model=job.model_id,
+        publish=job.publish and schemas.Publish(**job.publish),
+        publication=job.publication and schemas.Publication(**job.publication),
         reproducibility=_reproducibility(job),
         fingerprints=job.fingerprints,
         stop_reason=cast(StopReason | None, job.stop_reason),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,22 +10,24 @@ import numpy as np
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from werkzeug.exceptions import BadRequest
 
-from app.api import schemas
-from app.api.conditional import answer, answer_json, answer_tagged, unless_changed
+from app.api import schemas, tables
+from app.api.bodies import TABLES
+from app.api.conditional import answer, answer_tagged, unless_changed
 from app.api.datasets import file_of
-from app.api.errors import BodyError, pointer
+from app.api.errors import BodyError, pointer, sent
 from app.api.once import once_apart
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
 from app.store import artifacts, trained_models
 from app.store.tables import TrainedModel
-from engine.arrays import Matrix
 from engine.checkpoint import read_tensors
 from engine.data.formats.stored import read_table
 from engine.data.table import Table, table_from_instances
 from engine.errors import DataError, SchemaError
 from engine.model import Model
+from engine.scoring import Decision
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="Models")])
 
@@ -73,16 +74,49 @@ def resource(model: TrainedModel) -> schemas.Model:
     )
 
 
-@bp.post("/<model_id>/predict", responses={200: schemas.Predictions})
-def predict(path: schemas.ModelPath, body: schemas.PredictRequest) -> Response:
+_PREDICT_BODY = {
+    "required": True,
+    "description": "Rows as JSON, or as a table; the options of a table are in the query.",
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/PredictRequest"}},
+        **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in TABLES},
+    },
+}
+
+_PREDICTED = {
+    "description": "Predictions in the order of the rows.",
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Predictions"}},
+        **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in tables.GIVEN},
+    },
+}
+
+
+@bp.post(
+    "/<model_id>/predict",
+    responses={200: _PREDICTED},
+    openapi_extensions={"requestBody": _PREDICT_BODY},
+)
+def predict(path: schemas.ModelPath, query: schemas.PredictQuery) -> Response:
     """Predict rows."""
+    return once_apart(lambda: _predict(path.model_id, query))
 
-    def work() -> Response:
-        model = services().predictor.model(owner(), path.model_id)
-        y = model.predict(table_of(model, body.instances))
-        return answer_json({"model": path.model_id, "predictions": predictions(model, y)})
 
-    return once_apart(work)
+def _predict(reference: str, query: schemas.PredictQuery) -> Response:
+    form = tables.wanted()
+    if request.mimetype in TABLES:
+        served = services().predictor.model(owner(), reference)
+        return tables.answer_table(served, _decision(query), form)
+    if query.model_fields_set:
+        raise BadRequest("with JSON the options are fields of the body, not of the query")
+    body = sent(schemas.PredictRequest)
+    served = services().predictor.model(owner(), reference)
+    table = table_of(served.model, body.instances)
+    return tables.answer_rows(served, table, _decision(body), form)
+
+
+def _decision(asked: schemas.PredictRequest | schemas.PredictQuery) -> Decision:
+    return Decision(asked.probabilities, asked.top_k, asked.threshold)
 
 
 def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -> Table:
@@ -108,26 +142,12 @@ def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -
         raise BodyError(at(row, place), reason) from error
 
 
-def predictions(model: Model, y: Matrix) -> list[dict[str, Any]]:
-    """Put a matrix of predictions into words."""
-    if model.classes is not None:
-        names = [name if isinstance(name, str) else json.dumps(name) for name in model.classes]
-        labels = y.argmax(axis=1).tolist()
-        return [
-            {"label": model.classes[label], "probabilities": dict(zip(names, row, strict=True))}
-            for label, row in zip(labels, y.tolist(), strict=True)
-        ]
-    if len(model.outputs) == 1:
-        return [{"value": value} for value in y[:, 0].tolist()]
-    return [{"values": dict(zip(model.outputs, row, strict=True))} for row in y.tolist()]
-
-
 @bp.post("/<model_id>/evaluate", responses={200: schemas.Evaluation})
 def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response:
     """Measure a model on a dataset."""
 
     def work() -> Response:
-        model = services().predictor.model(owner(), path.model_id)
+        model_id, model = services().predictor.model(owner(), path.model_id)
         with file_of(body.dataset) as file:
             table = read_table(file)
         try:
@@ -140,7 +160,7 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
             counts = schemas.Confusion(classes=classes, counts=found.confusion.tolist())
         return answer(
             schemas.Evaluation(
-                model=path.model_id,
+                model=model_id,
                 dataset=body.dataset,
                 rows=found.rows,
                 metrics=found.metrics,
@@ -186,7 +206,8 @@ def _npz(data: bytes) -> bytes:
 def remove(path: schemas.ModelPath) -> tuple[str, int]:
     """Delete a model."""
     with writing() as session:
-        tag = _tag(trained_models.get(session, owner(), path.model_id))
-        trained_models.remove(session, owner(), path.model_id)
+        model = trained_models.get(session, owner(), path.model_id)
+        tag = _tag(model)
+        trained_models.remove(session, owner(), model.id)
         unless_changed(tag)
     return "", 204

@@ -15,6 +15,7 @@ from app.store.tables import now
 from engine.data.formats.kinds import MISSING, Decimal, Delimiter, Encoding, Format
 from engine.data.profiling import Figure, Flag
 from engine.data.table import ColumnType, json_type
+from engine.metrics import ClassificationMetric, RegressionMetric
 from engine.spec import ColumnKind, Encode, Scale, Spec, Task, TrainingSpec
 from engine.training import StopReason
 
@@ -38,6 +39,12 @@ def _written(moment: Any) -> Any:
     return moment
 
 
+def _not_like_an_id(name: str) -> str:
+    if name.startswith("mdl_"):
+        raise ValueError("begins like a model's id; use another name")
+    return name
+
+
 def _coming(moment: datetime) -> datetime:
     if moment <= now():
         raise ValueError("is over; name a time to come")
@@ -49,6 +56,7 @@ Moment = Annotated[
 ]
 Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Id = Annotated[str, Field(pattern=f"^{ID_FORM}$")]
+Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]{0,99}$"), AfterValidator(_not_like_an_id)]
 
 
 class Taken(BaseModel):
@@ -83,10 +91,28 @@ class JobPath(Taken):
     job_id: Id
 
 
+class BatchPath(Taken):
+    """A batch prediction."""
+
+    batch_id: Id
+
+
 class ModelPath(Taken):
     """A model."""
 
     model_id: Id
+
+
+class ModelVersionPath(ModelPath):
+    """A version of a model."""
+
+    version: Id
+
+
+class NamePath(Taken):
+    """A name of a model."""
+
+    name: Name
 
 
 class KeyPath(Taken):
@@ -311,6 +337,18 @@ class CheckpointRule(Spec):
     """After so many epochs, instead of by the clock."""
 
 
+Metric = Literal["train_loss", "validation_loss"] | ClassificationMetric | RegressionMetric
+
+
+class Publish(Spec):
+    """What a job's model is to be called once it has succeeded."""
+
+    name: Name
+    """Other owners may use the same."""
+    if_better: Metric | None = None
+    """Only if the model is better in this metric than the one that has the name."""
+
+
 class JobRequest(TrainingSpec):
     """A training job: a dataset, what to predict in it, and by which network."""
 
@@ -324,6 +362,90 @@ class JobRequest(TrainingSpec):
     """Jobs with a higher one are trained first."""
     checkpoint: CheckpointRule = CheckpointRule()
     """When it is saved while it runs."""
+    publish: Publish | None = None
+    """What to call its model."""
+
+
+class JobError(Answered):
+    """Why a job failed."""
+
+    code: str
+    detail: str
+
+
+class BatchRequest(Spec):
+    """A batch prediction: a model, and the dataset whose rows it is asked about."""
+
+    model: Id
+    """Its id, or a name of it, which is looked up once."""
+    dataset: Id
+    """The id of a dataset with the model's inputs; other columns are ignored."""
+    format: Literal["csv", "parquet", "arrow"] = "csv"
+    """Of the result."""
+    probabilities: bool = True
+    """Whether to tell the probabilities of a classifier."""
+    top_k: int | None = Field(default=None, ge=1, le=10_000)
+    """Of how many classes, the likeliest first; of all of them unless given."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """From which probability on the second of two classes is predicted."""
+    name: Title | None = None
+    """What to call the batch prediction."""
+    metadata: Annotated[dict[str, Any] | None, AfterValidator(_storable)] = None
+    """Anything to find again on it; at most 16 KiB."""
+    priority: int = Field(default=0, ge=-100, le=100)
+    """Jobs with a higher one come first."""
+
+
+class BatchProgress(Answered):
+    """How far a batch prediction has come."""
+
+    rows: int
+    """That are predicted and kept."""
+    total: int
+    fraction: float
+    eta_seconds: float | None
+    rows_per_second: float | None
+
+
+class BatchResult(Answered):
+    """The file that came of a batch prediction."""
+
+    bytes: int
+    rows: int
+    format: Literal["csv", "parquet", "arrow"]
+    path: str
+    """Where to fetch it."""
+
+
+class Batch(Answered):
+    """A batch prediction."""
+
+    id: str
+    name: str | None
+    status: JobStatus
+    attempt: int
+    priority: int
+    model: str
+    dataset: str
+    dataset_sha256: str | None
+    format: Literal["csv", "parquet", "arrow"]
+    probabilities: bool
+    top_k: int | None
+    threshold: float | None
+    progress: BatchProgress
+    result: BatchResult | None
+    error: JobError | None
+    metadata: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class BatchPage(Answered):
+    """Batch predictions, newest first."""
+
+    data: list[Batch]
+    next_cursor: str | None
 
 
 class JobsQuery(PageQuery):
@@ -351,11 +473,12 @@ class JobProgress(Answered):
     samples_per_second: float | None
 
 
-class JobError(Answered):
-    """Why a job failed."""
+class Publication(Answered):
+    """Whether a job's model was given the name that it was to have."""
 
-    code: str
-    detail: str
+    name: str
+    published: bool
+    reason: str
 
 
 class Job(Answered):
@@ -370,6 +493,9 @@ class Job(Answered):
     progress: JobProgress
     metrics: dict[str, float]
     model: str | None
+    publish: Publish | None
+    publication: Publication | None
+    """What came of `publish`, once it has succeeded."""
     reproducibility: Literal["bitwise", "numerical"] | None
     """`bitwise` if all of it ran on one kind of worker: the same spec gives the same bits there.
 
@@ -481,7 +607,10 @@ class ModelInput(Answered):
     name: str
     type: ColumnType
     levels: list[str] | None = None
-    """The levels of a category that were learnt; any other is taken for an unknown one."""
+    """The levels of a category that were learnt; any other is taken for an unknown one.
+
+    What a boolean in words calls false and true.
+    """
     shape: list[int] | None = None
     """Of one value of a tensor."""
     required: bool
@@ -550,11 +679,73 @@ def _row(value: Any) -> Any:
 Instance = Annotated[dict[str, Any] | list[Any], BeforeValidator(_row)]
 
 
+class NameRequest(Spec):
+    """Which model gets the name."""
+
+    model: Id
+    """Its id, or another name of it."""
+
+
+class ModelName(Answered):
+    """What a model is called."""
+
+    name: str
+    model: str
+    version: int
+    """One more with every switch."""
+    created_at: datetime
+    updated_at: datetime
+    """When it was last switched."""
+
+
+class ModelNamePage(Answered):
+    """Names, newest first."""
+
+    data: list[ModelName]
+    next_cursor: str | None
+
+
+class NameSwitch(Answered):
+    """That a model got a name."""
+
+    version: int
+    model: str
+    replaced: str | None
+    """The model that had it before."""
+    job: str | None
+    """The job that published it, if one did."""
+    created_at: datetime
+
+
+class NameHistory(Answered):
+    """A name's switches, newest first."""
+
+    data: list[NameSwitch]
+    next_cursor: str | None
+
+
 class PredictRequest(Spec):
     """Rows to predict."""
 
     instances: list[Instance] = Field(min_length=1, max_length=100_000)
     """Each an object by input name, or an array in the order of the model's `inputs`."""
+    probabilities: bool = True
+    """Whether to tell the probabilities of a classifier."""
+    top_k: int | None = Field(default=None, ge=1, le=10_000)
+    """Of how many classes, the likeliest first; of all of them unless given."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """From which probability on the second of two classes is predicted."""
+
+
+class PredictQuery(Taken):
+    """The same for rows that are sent as a table; JSON says it in its body."""
+
+    probabilities: bool = True
+    """Whether to tell the probabilities of a classifier."""
+    top_k: int | None = Field(default=None, ge=1, le=10_000)
+    """Of how many classes, the likeliest first; of all of them unless given."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """From which probability on the second of two classes is predicted."""
 
 
 class Prediction(BaseModel):
@@ -598,6 +789,127 @@ class Evaluation(Answered):
     metrics: dict[str, float]
     confusion: Confusion | None
     """Of up to 100 classes."""
+
+
+Datatype = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+]
+Parameters = dict[str, bool | int | float | str]
+
+
+class InferenceInput(BaseModel):
+    """A tensor that is sent: `data`, or binary data of as many bytes as its parameters say."""
+
+    name: str
+    shape: list[Annotated[int, Field(ge=0, le=2**40)]] = Field(max_length=8)
+    datatype: Datatype
+    data: list[Any] | None = None
+    """Nested or flat, in row-major order."""
+    parameters: Parameters = {}
+
+
+class InferenceOutput(BaseModel):
+    """A tensor that is wanted."""
+
+    name: str
+    parameters: Parameters = {}
+
+
+class InferenceRequest(BaseModel):
+    """Tensors to predict from, as the Open Inference Protocol has it."""
+
+    id: str | None = None
+    inputs: list[InferenceInput] = Field(min_length=1, max_length=16_384)
+    outputs: list[InferenceOutput] | None = Field(default=None, max_length=16_384)
+    """All of them unless given."""
+    parameters: Parameters = {}
+
+
+class InferenceTensor(Answered):
+    """A tensor that a model takes or answers; -1 stands for any number of rows."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    parameters: dict[str, Any] | None = None
+
+
+class InferenceModel(Answered):
+    """The tensors of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[InferenceTensor]
+    outputs: list[InferenceTensor]
+
+
+class InferenceResponseTensor(Answered):
+    """A tensor that is answered."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    data: list[Any] | None = None
+    """Flat; absent where it comes as binary data."""
+    parameters: Parameters | None = None
+
+
+class InferenceResponse(Answered):
+    """Predictions as tensors."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    parameters: Parameters
+    """`model` is the id of the model that answered."""
+    outputs: list[InferenceResponseTensor]
+
+
+class InferenceServer(Answered):
+    """What serves."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class InferenceLive(Answered):
+    """The process serves."""
+
+    live: bool
+
+
+class InferenceReady(Answered):
+    """Whether everything that the service needs answers."""
+
+    ready: bool
+    live: bool
+
+
+class InferenceModelReady(Answered):
+    """A model can be asked."""
+
+    name: str
+    ready: bool
+
+
+class InferenceError(Answered):
+    """An error, as the Open Inference Protocol has it."""
+
+    error: str
 
 
 class TraceRequest(Spec):

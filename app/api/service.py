@@ -62,20 +62,22 @@ def live() -> Response:
 @bp.get("/healthz/ready", responses={200: schemas.Ready, 503: schemas.Ready})
 def ready() -> Response:
     """Answer 200 while every dependency answers, else 503 naming those that do not."""
-    found = {name: _state(ping) for name, ping in _dependencies().items()}
+    found = states()
     down = [name for name, state in found.items() if state != "ok"]
     response = answer_json({"status": "degraded" if down else "ok", "dependencies": found})
     response.status_code = 503 if down else 200
     return response
 
 
-def _dependencies() -> dict[str, Callable[[], None]]:
+def states() -> dict[str, str]:
+    """Return `ok`, or what is the matter, for each dependency by name."""
     parts = services()
-    return {
+    pings = {
         "database": parts.database.ping,
         "broker": parts.doorbell.ping,
         "storage": parts.storage.ping,
     }
+    return {name: _state(ping) for name, ping in pings.items()}
 
 
 def _state(ping: Callable[[], None]) -> str:

@@ -17,8 +17,11 @@ from threadpoolctl import threadpool_info
 from app import launcher, redaction
 from app.config import VERSION, Settings, blas_variables, unknown_variables
 from app.doctor.checks import Finding, State, ok
+from app.store.cache import Cache
 
 ASK_SECONDS = 2.0
+VALUE_BYTES, OFFSET_BYTES = 8, 4
+"""Of a number in a kept table; of a string, beside its text."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """How much memory this container may take, where there is a limit."""
 
@@ -86,21 +89,42 @@ def memory_bytes() -> int:
 
 
 def disk(settings: Settings) -> Iterator[Finding]:
-    """Look whether the largest upload has room, where it comes in and where it is kept."""
-    folders = {"disk": settings.home}
-    if "://" not in settings.resolved_storage_url:
-        folders["storage disk"] = Path(settings.resolved_storage_url)
-    for name, folder in folders.items():
-        yield _disk(name, _first_that_exists(folder.resolve()), settings)
+    """Look whether there is room for the largest upload, for its table, and for copies from S3."""
+    yield _disk("disk", settings.home, settings, _scratch_bytes(settings))
+    if "://" in settings.resolved_storage_url:
+        yield from _copies(settings)
+    else:
+        folder = Path(settings.resolved_storage_url)
+        yield _disk("storage disk", folder, settings, _table_bytes(settings))
 
 
-def _first_that_exists(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
+def _table_bytes(settings: Settings) -> int:
+    """Return what the largest table takes: each value, and the text of columns that are text."""
+    return VALUE_BYTES * _cells(settings) + _text_bytes(settings)
 
 
-def _disk(name: str, folder: Path, settings: Settings) -> Finding:
+def _scratch_bytes(settings: Settings) -> int:
+    """Return what the largest upload takes while it is read.
+
+    The body as it comes in and the file in it, that unpacked, its cells as
+    strings between the two readings, and the table.
+    """
+    strings = OFFSET_BYTES * _cells(settings) + _text_bytes(settings)
+    received = 2 * settings.upload_limit_bytes + settings.unpacked_limit_bytes
+    return received + strings + _table_bytes(settings)
+
+
+def _text_bytes(settings: Settings) -> int:
+    return max(settings.upload_limit_bytes, settings.unpacked_limit_bytes)
+
+
+def _cells(settings: Settings) -> int:
+    return min(settings.cell_limit, _text_bytes(settings))
+
+
+def _disk(name: str, place: Path, settings: Settings, room: int) -> Finding:
+    folder = _first_that_exists(place.resolve())
     free = shutil.disk_usage(folder).free
-    room = settings.upload_limit_bytes + 2 * settings.unpacked_limit_bytes
     fact = f"{decimal(free)} free at {folder}"
     if not os.access(folder, os.W_OK):
         advice = f"let user {os.getuid()} write there, or name another folder in the settings"
@@ -108,9 +132,28 @@ def _disk(name: str, folder: Path, settings: Settings) -> Finding:
     if free < settings.upload_limit_bytes:
         return Finding(name, State.WRONG, fact, "make room; `chainrule prune` may help")
     if free < room:
-        advice = f"the largest upload may take {decimal(room)} while it is read; make room"
+        advice = (
+            f"the largest upload may take {decimal(room)} there; make room, or lower its limits"
+        )
         return Finding(name, State.WARNING, fact, advice)
     return ok(name, fact)
+
+
+def _copies(settings: Settings) -> Iterator[Finding]:
+    """Look whether the copies of what is in S3 may grow to their limit."""
+    folder, limit = settings.cache_folder, settings.cache_limit_bytes
+    taken = Cache(folder, limit, settings.uploads_folder).taken_bytes()
+    free = shutil.disk_usage(_first_that_exists(folder.resolve())).free
+    fact = f"{decimal(taken)} of {decimal(limit)} taken by copies of datasets in {folder}"
+    if limit - taken > free:
+        advice = f"only {decimal(free)} are free; lower CHAINRULE_CACHE_LIMIT_BYTES, or make room"
+        yield Finding("copies", State.WARNING, fact, advice)
+    else:
+        yield ok("copies", fact)
+
+
+def _first_that_exists(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def port(settings: Settings) -> Iterator[Finding]:

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session, aliased
 
 from app.store import artifacts, datasets, tenants
 from app.store.database import database_clock
-from app.store.errors import ConflictError, IllegalMoveError, LostClaimError
-from app.store.lifecycle import LIVE, TERMINAL, JobStatus, sources_of
+from app.store.errors import ConflictError, IllegalMoveError, LostClaimError, NotFoundError
+from app.store.lifecycle import LIVE, TERMINAL, JobKind, JobStatus, sources_of
 from app.store.pages import Page, cut
 from app.store.quotas import (
     UNLIMITED,
@@ -89,6 +89,7 @@ class Claim:
     Parameters
     ----------
     job_id, owner, dataset_id : str
+    kind : JobKind
     attempt : int
         The fencing number: every write of this claim names it.
     worker : str
@@ -99,17 +100,27 @@ class Claim:
         The trace that the job was submitted in.
     checkpoint_seconds, checkpoint_epochs : float or None, int or None
         How often its caller wants it saved.
+    publish : dict or None
+        What its model is to be called, and what has to be better for it.
+    model_id : str or None
+        The model that a batch prediction asks.
+    parts : list of dict
+        The files that its rows so far are in, each with `location` and `rows`.
     """
 
     job_id: str
     owner: str
     dataset_id: str
+    kind: JobKind
     attempt: int
     worker: str
     spec: dict[str, Any]
     traceparent: str | None
     checkpoint_seconds: float | None
     checkpoint_epochs: int | None
+    publish: dict[str, Any] | None
+    model_id: str | None
+    parts: list[dict[str, Any]]
 
 
 # What a caller asks.
@@ -128,6 +139,7 @@ def submit(
     priority: int = 0,
     checkpoint_seconds: float | None = None,
     checkpoint_epochs: int | None = None,
+    publish: dict[str, Any] | None = None,
     traceparent: str | None = None,
     multiply_adds: int | None = None,
     quotas: Quotas = UNLIMITED,
@@ -161,6 +173,7 @@ def submit(
         priority=priority,
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_epochs=checkpoint_epochs,
+        publish=publish,
         queued_at=database_clock(),
     )
     session.add(job)
@@ -168,15 +181,25 @@ def submit(
     return job
 
 
-def get(session: Session, owner: str, job_id: str, *, lock: bool = False) -> Job:
+def get(
+    session: Session,
+    owner: str,
+    job_id: str,
+    kind: JobKind = JobKind.TRAINING,
+    *,
+    lock: bool = False,
+) -> Job:
     """Return a job, if asked for locked until the transaction ends.
 
     Raises
     ------
     NotFoundError
-        There is none with this id, or it is somebody else's.
+        There is none of this kind with this id, or it is somebody else's.
     """
-    return tenants.get(session, owner, Job, job_id, lock=lock)
+    job = tenants.get(session, owner, Job, job_id, lock=lock)
+    if job.kind is not kind:
+        raise NotFoundError("job", job_id)
+    return job
 
 
 def page(
@@ -185,12 +208,13 @@ def page(
     *,
     limit: int,
     cursor: str | None,
+    kind: JobKind = JobKind.TRAINING,
     status: JobStatus | None = None,
     dataset: str | None = None,
     name: str | None = None,
 ) -> Page[Job]:
     """Return a page of the owner's jobs, newest first, of those that match."""
-    query = tenants.belonging_to(owner, Job)
+    query = tenants.belonging_to(owner, Job).where(Job.kind == kind)
     for column, wanted in ((Job.status, status), (Job.dataset_id, dataset), (Job.name, name)):
         if wanted is not None:
             query = query.where(column == wanted)
@@ -221,7 +245,7 @@ def request_pause(session: Session, owner: str, job_id: str) -> Job:
 
 def _stop(session: Session, owner: str, job_id: str, target: JobStatus, **request: bool) -> Job:
     """Ask the worker if there is one, else move the job at once; nobody claims it in between."""
-    get(session, owner, job_id, lock=True)
+    tenants.get(session, owner, Job, job_id, lock=True)
     held = (Job.status == JobStatus.RUNNING, Job.lease_expires >= database_clock())
     asked = _change(session, Job.id == job_id, *held, **request)
     return asked or move(session, job_id, target)
@@ -235,7 +259,7 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
     IllegalMoveError
         It is not paused, and nobody asked for it.
     """
-    get(session, owner, job_id, lock=True)
+    tenants.get(session, owner, Job, job_id, lock=True)
     asked = (Job.status == JobStatus.RUNNING, Job.pause_requested.is_(True))
     goes_on = _change(session, Job.id == job_id, *asked, pause_requested=False)
     paused = Job.status == JobStatus.PAUSED
@@ -250,7 +274,7 @@ def remove(session: Session, owner: str, job_id: str) -> None:
     ConflictError
         It is live.
     """
-    job = get(session, owner, job_id, lock=True)
+    job = tenants.get(session, owner, Job, job_id, lock=True)
     if job.status in LIVE:
         raise ConflictError("job", f"{job_id} is {job.status}; cancel it first")
     _discard_checkpoint(session, job_id)
@@ -388,12 +412,16 @@ def claim(session: Session, job_id: str, worker: str, lease_seconds: float) -> C
         job_id=job.id,
         owner=job.owner,
         dataset_id=cast(str, job.dataset_id),  # a live job has one
+        kind=job.kind,
         attempt=job.attempt,
         worker=worker,
         spec=job.spec,
         traceparent=job.traceparent,
         checkpoint_seconds=job.checkpoint_seconds,
         checkpoint_epochs=job.checkpoint_epochs,
+        publish=job.publish,
+        model_id=job.model_id,
+        parts=job.parts or [],
     )
 
 
@@ -465,7 +493,12 @@ def truncate_curve(session: Session, claim: Claim, epoch: int) -> None:
 
 def begin(session: Session, claim: Claim, fingerprints: list[dict[str, Any]]) -> None:
     """Say what the numbers come from, before the first is written."""
-    if _change(session, *_held(claim), fingerprints=fingerprints) is None:
+    write(session, claim, fingerprints=fingerprints)
+
+
+def write(session: Session, claim: Claim, **values: Any) -> None:
+    """Change columns of a running job that its claim still holds."""
+    if _change(session, *_held(claim), **values) is None:
         raise LostClaimError(claim.job_id, claim.attempt)
 
 
@@ -475,26 +508,28 @@ def succeed(
     model_id: str,
     metrics: dict[str, float],
     stop_reason: str | None,
+    publication: dict[str, Any] | None = None,
 ) -> None:
     """End a job with its model, and the rule that ended its training; its checkpoint goes."""
-    values = {
+    values: dict[str, Any] = {
         "model_id": model_id,
         "metrics": metrics,
         "stop_reason": stop_reason,
+        "publication": publication,
         "fraction": 1.0,
     }
-    _finish(session, claim, JobStatus.SUCCEEDED, **values)
+    end(session, claim, JobStatus.SUCCEEDED, **values)
     _discard_checkpoint(session, claim.job_id)
 
 
 def fail(session: Session, claim: Claim, code: str, detail: str) -> None:
     """End a job with what went wrong and what would do."""
-    _finish(session, claim, JobStatus.FAILED, error_code=code, error_detail=detail)
+    end(session, claim, JobStatus.FAILED, error_code=code, error_detail=detail)
 
 
 def finish_cancelled(session: Session, claim: Claim) -> None:
     """End a job as its caller asked."""
-    _finish(session, claim, JobStatus.CANCELLED)
+    end(session, claim, JobStatus.CANCELLED)
 
 
 def requeue(session: Session, claim: Claim) -> None:
@@ -534,7 +569,8 @@ def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _finish(session: Session, claim: Claim, target: JobStatus, **values: Any) -> None:
+def end(session: Session, claim: Claim, target: JobStatus, **values: Any) -> None:
+    """End a running job, with what came of it."""
     if _move(session, target, *_held(claim), **values) is None:
         raise LostClaimError(claim.job_id, claim.attempt)
 

@@ -15,11 +15,12 @@ from sqlalchemy import (
     Index,
     MetaData,
     TypeDecorator,
+    UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils import uuid7
 
-from app.store.lifecycle import JobStatus
+from app.store.lifecycle import JobKind, JobStatus
 
 
 def new_id(prefix: str) -> str:
@@ -65,6 +66,12 @@ class Base(DeclarativeBase):
             length=16,
             values_callable=lambda statuses: [status.value for status in statuses],
         ),
+        JobKind: Enum(
+            JobKind,
+            native_enum=False,
+            length=16,
+            values_callable=lambda kinds: [kind.value for kind in kinds],
+        ),
         datetime: UtcDateTime(),
         int: BigInteger(),
         dict[str, Any]: JSON(none_as_null=True),
@@ -80,7 +87,12 @@ class Dataset(Base):
     """An uploaded table; its cells are a file in the storage."""
 
     __tablename__ = "datasets"
-    __table_args__ = (Index(None, "owner", "id"), Index(None, "owner", "stored_bytes"))
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "owner", "stored_bytes"),
+        Index(None, "owner", "origin"),
+        Index(None, "location"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
@@ -93,19 +105,21 @@ class Dataset(Base):
     columns: Mapped[list[dict[str, Any]]]
     sniffed: Mapped[dict[str, Any] | None]
     """What was found out about the file as a whole; None of a dataset from before."""
+    origin: Mapped[str | None]
+    """What its file was made of: equal ones of an owner share it; None of a dataset from before."""
     location: Mapped[str]
-    """The name of its file in the storage."""
+    """The name of its file in the storage, which others of the same origin may have, too."""
     stored_bytes: Mapped[int]
     """Of that file."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Job(Base):
-    """A training job. The row is the job; a message about it is only a doorbell."""
+    """A training or a batch prediction. The row is the job; a message about it is a doorbell."""
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(None, "owner", "id"),
+        Index(None, "owner", "kind", "id"),
         Index(None, "owner", "claimed_at"),
         Index(None, "owner", "status"),
         Index(None, "status", "queued_at"),
@@ -116,6 +130,7 @@ class Job(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
+    kind: Mapped[JobKind] = mapped_column(default=JobKind.TRAINING)
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
     """A live job has one; a job that has ended may outlive it."""
     dataset_sha256: Mapped[str | None]
@@ -128,7 +143,9 @@ class Job(Base):
     job_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     """Whatever the caller wants to keep with it (SQLAlchemy has the plain name)."""
     spec: Mapped[dict[str, Any]]
-    """The resolved spec, with the dataset's id: sending it back trains the same network."""
+    """The resolved spec, with the dataset's id: sending it back trains the same network.
+
+    Of a batch prediction, what was asked for."""
     multiply_adds: Mapped[int | None]
     """That all of its epochs take; unknown of jobs from before this was counted."""
     traceparent: Mapped[str | None]
@@ -138,6 +155,10 @@ class Job(Base):
     """How often the caller wants it saved; None leaves it to the settings."""
     checkpoint_epochs: Mapped[int | None]
     """The same, in epochs."""
+    publish: Mapped[dict[str, Any] | None]
+    """The name that its model is to get, and the metric that has to be better for it."""
+    publication: Mapped[dict[str, Any] | None]
+    """What came of that, once it has succeeded."""
 
     status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
     version: Mapped[int] = mapped_column(default=1)
@@ -175,6 +196,11 @@ class Job(Base):
     model_id: Mapped[str | None] = mapped_column(
         ForeignKey("models.id", ondelete="SET NULL", use_alter=True)
     )
+    """The model that came out of a training, or that a batch prediction asks."""
+    parts: Mapped[list[Any] | None]
+    """Of a live batch prediction: the names of the files that its rows up to `epoch` are in."""
+    result: Mapped[dict[str, Any] | None]
+    """Of a batch prediction that succeeded: the name of its file, its bytes and its rows."""
 
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
@@ -257,6 +283,44 @@ class TrainedModel(Base):
     parameters: Mapped[int]
     bytes: Mapped[int]
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ModelName(Base):
+    """What an owner calls a model, as long as they call one so."""
+
+    __tablename__ = "names"
+    __table_args__ = (
+        UniqueConstraint("owner", "name"),
+        Index(None, "owner", "id"),
+        Index(None, "model_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str]
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    version: Mapped[int] = mapped_column(default=1)
+    """How many switches there were; the last has this number."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class NameSwitch(Base):
+    """That a name was given to a model, which may be gone since."""
+
+    __tablename__ = "name_switches"
+    __table_args__ = (Index(None, "name_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name_id: Mapped[str] = mapped_column(ForeignKey("names.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    model_id: Mapped[str]
+    replaced: Mapped[str | None]
+    """The model that had the name before."""
+    job_id: Mapped[str | None]
+    """The job that published the model, if none of its owner's calls did."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

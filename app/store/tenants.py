@@ -13,11 +13,11 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.store.errors import NotFoundError
-from app.store.tables import Dataset, Job, TrainedModel
+from app.store.tables import Dataset, Job, ModelName, TrainedModel
 
-Row = TypeVar("Row", Dataset, Job, TrainedModel)
+Row = TypeVar("Row", Dataset, Job, ModelName, TrainedModel)
 
-_KINDS = {Dataset: "dataset", Job: "job", TrainedModel: "model"}
+_KINDS = {Dataset: "dataset", Job: "job", ModelName: "name", TrainedModel: "model"}
 
 
 def belonging_to(owner: str, table: type[Row]) -> Select[Row]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.store import artifacts, tenants
+from app.store.errors import ConflictError, NotFoundError
+from app.store.lifecycle import LIVE, JobKind
 from app.store.pages import Page, cut
-from app.store.tables import Job, TrainedModel, new_id
+from app.store.tables import Job, ModelName, TrainedModel, new_id
+
+PREFIX = "mdl"
+"""Of a model's id; no name begins like one."""
 
 
 def add(
@@ -30,7 +35,7 @@ def add(
     `jobs.succeed` in the same transaction takes it back where the claim is lost.
     """
     model = TrainedModel(
-        id=new_id("mdl"),
+        id=new_id(PREFIX),
         owner=owner,
         job_id=job_id,
         task=task,
@@ -47,15 +52,26 @@ def add(
     return model.id
 
 
-def get(session: Session, owner: str, model_id: str) -> TrainedModel:
-    """Return a model.
+def get(
+    session: Session, owner: str, reference: str, *, lock: bool = False, hold: bool = False
+) -> TrainedModel:
+    """Return a model, by its id or by a name that its owner gave it.
+
+    Until the transaction ends nobody removes it if it is locked or held.
 
     Raises
     ------
     NotFoundError
-        There is none with this id, or it is somebody else's.
+        There is none with this id or name, or it is somebody else's.
     """
-    return tenants.get(session, owner, TrainedModel, model_id)
+    if reference.startswith(f"{PREFIX}_"):
+        return tenants.get(session, owner, TrainedModel, reference, lock=lock, hold=hold)
+    called = tenants.belonging_to(owner, ModelName).where(ModelName.name == reference).subquery()
+    mine = tenants.belonging_to(owner, TrainedModel)
+    model = session.scalar(mine.join(called, called.c.model_id == TrainedModel.id))
+    if model is None:
+        raise NotFoundError("model", reference)
+    return model
 
 
 def page(session: Session, owner: str, *, limit: int, cursor: str | None) -> Page[TrainedModel]:
@@ -65,10 +81,23 @@ def page(session: Session, owner: str, *, limit: int, cursor: str | None) -> Pag
 
 
 def remove(session: Session, owner: str, model_id: str) -> None:
-    """Delete a model and its bytes; its job shows none from then on."""
-    model = get(session, owner, model_id)
+    """Delete a model and its bytes; its job shows none from then on.
+
+    Raises
+    ------
+    ConflictError
+        It has a name, or a live batch prediction asks it.
+    """
+    model = get(session, owner, model_id, lock=True)
+    asks = (Job.kind == JobKind.PREDICTION, Job.status.in_(LIVE), Job.model_id == model.id)
+    if (job := session.scalar(select(Job.id).where(*asks).limit(1))) is not None:
+        raise ConflictError("model", f"{job} asks {model.id}; cancel it or wait for its end")
+    called = tenants.belonging_to(owner, ModelName).where(ModelName.model_id == model.id)
+    if (name := session.scalar(called.limit(1))) is not None:
+        advice = "give the name to another model, or delete it, first"
+        raise ConflictError("model", f"{model.id} is called {name.name!r}; {advice}")
     session.execute(
-        update(Job).where(Job.model_id == model_id).values(model_id=None, version=Job.version + 1)
+        update(Job).where(Job.model_id == model.id).values(model_id=None, version=Job.version + 1)
     )
-    session.execute(delete(TrainedModel).where(TrainedModel.id == model_id))
+    session.execute(delete(TrainedModel).where(TrainedModel.id == model.id))
     artifacts.remove(session, model.artifact_id)

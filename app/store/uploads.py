@@ -7,6 +7,8 @@ a crash left behind.
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -14,6 +16,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 @contextmanager
@@ -21,6 +27,31 @@ def folder(parent: Path) -> Iterator[Path]:
     """Make a folder for an upload, locked, and remove it at the end."""
     with tempfile.TemporaryDirectory(dir=parent) as name, _locked(Path(name)):
         yield Path(name)
+
+
+class HashedFile(io.BufferedWriter):
+    """A file that is hashed while it is written.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self.path, self.bytes, self._hash = path, 0, hashlib.sha256()
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of the data."""
+        self._hash.update(data)
+        written = super().write(data)
+        self.bytes += written
+        return written
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far, in hexadecimal."""
+        return self._hash.hexdigest()
 
 
 def left_behind(parent: Path, older_than_seconds: float) -> list[tuple[Path, int]]:

@@ -41,7 +41,9 @@ class Number(Encoding):
         if count:
             flag = fit_flags(choice.scale or "robust", np.array([count]), len(values))
             scaler = joined([scaler, flag])
-        wanted = InputColumn(column.name, column.type, required=choice.impute == "none")
+        wanted = InputColumn(
+            column.name, column.type, column.levels, required=choice.impute == "none"
+        )
         fitted = cls(wanted, choice, scaler, _fill(choice, present), count > 0)
         fitted.check_missing(missing)
         return fitted

@@ -8,6 +8,7 @@ of one that has more, quantiles come from a sample of the rows.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,12 +16,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.summaries import (
+    DISTINCT,
+    QUANTILES,
+    TOP,
+    Distinct,
+    Sample,
+    Spread,
+    weighted_quantiles,
+)
 from engine.data.table import NUMERIC, Column, ColumnType, Table
-
-TOP = 10
-
-DISTINCT = 50_000
-"""Distinct values of a column are counted up to here."""
 
 DISTINCT_OF_ALL = 2_000_000
 """And those of all columns together; the columns with the most are given up first."""
@@ -28,11 +33,6 @@ DISTINCT_OF_ALL = 2_000_000
 SAMPLED_ROWS = 1 << 15
 SAMPLED_CELLS = 1 << 21
 """How many rows are sampled for quantiles, and how many cells of all columns."""
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-SEED = 20_240_131
-"""Of the sample: the same file has the same profile."""
 
 Figure = Literal["distinct", "top", "quantiles"]
 Flag = Literal["constant", "identifier"]
@@ -106,7 +106,7 @@ class Profiler:
     def __init__(self, columns: int) -> None:
         self._rows = 0
         self._columns: list[_Tally] = []
-        self._sample = _Sample(max(1, min(SAMPLED_ROWS, SAMPLED_CELLS // columns)))
+        self._sample = Sample(max(1, min(SAMPLED_ROWS, SAMPLED_CELLS // columns)))
 
     def add(self, table: Table) -> None:
         """Count the next rows."""
@@ -132,36 +132,7 @@ class Profiler:
         return [tally.profile(self._rows) for tally in self._columns]
 
 
-class _Sample:
-    """Rows at random, each as likely as any other, and no more than ``most``."""
-
-    def __init__(self, most: int) -> None:
-        self._rng = np.random.default_rng(SEED)
-        self._most, self._below = most, 1.0
-        self._draws = np.empty(0)
-
-    def draw(self, rows: int) -> NDArray[np.intp]:
-        """Return which of the next rows are taken."""
-        draws = self._rng.random(rows)
-        taken = np.flatnonzero(draws < self._below)
-        self._draws = np.concatenate([self._draws, draws[taken]])
-        return taken
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are too many."""
-        return len(self._draws) > self._most
-
-    def thin(self) -> NDArray[np.intp]:
-        """Return which of the rows that were taken are kept."""
-        while np.count_nonzero(self._draws < self._below) > self._most:
-            self._below /= 2
-        kept = np.flatnonzero(self._draws < self._below)
-        self._draws = self._draws[kept]
-        return kept
-
-
-class _Tally:
+class _Tally(ABC):
     """What was counted of one column so far."""
 
     def __init__(self, column: Column) -> None:
@@ -174,19 +145,19 @@ class _Tally:
         """How many distinct values are kept."""
         return 0
 
-    def give_up(self) -> None:
+    def give_up(self) -> None:  # noqa: B027 - of most types nothing is given up
         """Count distinct values no more."""
 
-    def thin(self, kept: NDArray[np.intp]) -> None:
+    def thin(self, kept: NDArray[np.intp]) -> None:  # noqa: B027 - nor sampled
         """Keep only some rows of the sample."""
 
+    @abstractmethod
     def add(self, column: Column, before: int, drawn: NDArray[np.intp]) -> None:
         """Count a piece that ``before`` rows precede."""
-        raise NotImplementedError
 
+    @abstractmethod
     def profile(self, rows: int) -> ColumnProfile:
         """Return what was counted of so many rows."""
-        raise NotImplementedError
 
     def _miss(self, missing: NDArray[np.bool_], before: int) -> None:
         count = int(np.count_nonzero(missing))
@@ -221,85 +192,15 @@ def _first(mask: NDArray[np.bool_]) -> int:
     return int(mask.argmax()) + 1
 
 
-class _Spread:
-    """Ends, mean and deviation of numbers that come in pieces (Chan, Golub & LeVeque 1983)."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._mean = self._squares = 0.0
-        self._least, self._most = np.inf, -np.inf
-
-    def add(self, finite: NDArray[Any]) -> None:
-        """Take in the next numbers."""
-        if finite.size == 0:
-            return
-        self._least = min(self._least, float(finite.min()))
-        self._most = max(self._most, float(finite.max()))
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = finite.mean(dtype=np.float64)
-            squares = finite.var(dtype=np.float64, mean=mean) * finite.size
-            count = self._count + finite.size
-            apart = mean - self._mean
-            self._mean += apart * (finite.size / count)
-            self._squares += squares + apart * apart * (self._count * (finite.size / count))
-        self._count = count
-
-    def figures(self) -> dict[str, float]:
-        """Return min, max, mean and std, leaving out what overflows float64."""
-        if not self._count:
-            return {}
-        with np.errstate(over="ignore", invalid="ignore"):
-            std = np.sqrt(np.float64(self._squares) / self._count)
-        figures = {"min": self._least, "max": self._most, "mean": self._mean, "std": std}
-        return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
-
-
-class _Distinct:
-    """The distinct values of a column with their counts, as long as they are not too many."""
-
-    def __init__(self, dtype: Any) -> None:
-        self.values = np.empty(0, dtype)
-        self.counts = np.empty(0, np.int64)
-        self.is_exact = True
-
-    def add(self, present: NDArray[Any]) -> None:
-        """Count the next values."""
-        if not self.is_exact or not len(present):
-            return
-        values, counts = np.unique(present, return_counts=True)
-        if len(self.values):
-            both = np.concatenate([self.values, values])
-            self.values, where = np.unique(both, return_inverse=True)
-            weights = np.concatenate([self.counts, counts])
-            counts = np.bincount(where, weights, len(self.values)).astype(np.int64)
-        else:
-            self.values = values
-        self.counts = counts
-        if len(self.values) > DISTINCT:
-            self.give_up()
-
-    def give_up(self) -> None:
-        """Keep nothing but that there are as many at least."""
-        self.is_exact = False
-        self._least = len(self.values)
-        self.values, self.counts = self.values[:0], self.counts[:0]
-
-    def __len__(self) -> int:
-        return len(self.values) if self.is_exact else self._least
-
-    def most(self) -> NDArray[np.intp]:
-        """Return the positions of the most frequent."""
-        return np.argsort(-self.counts, kind="stable")[:TOP]
-
-
 class _Numbers(_Tally):
     """A column of numbers, integers or booleans."""
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
+        self._words = column.levels or (False, True)
         self._non_finite = 0
         self._first_non_finite: int | None = None
-        self._spread, self._distinct = _Spread(), _Distinct(np.float64)
+        self._spread, self._distinct = Spread(), Distinct(np.float64)
         self._sample = np.empty(0)
         self._last, self._rises = -np.inf, True
 
@@ -335,7 +236,7 @@ class _Numbers(_Tally):
         distinct, figures = self._distinct, self._spread.figures()
         count = self._present - self._non_finite
         if distinct.is_exact:
-            quantiles = _weighted_quantiles(distinct.values, distinct.counts)
+            quantiles = weighted_quantiles(distinct.values, distinct.counts)
         else:
             sample = self._sample[np.isfinite(self._sample)]
             quantiles = np.quantile(sample, QUANTILES).tolist() if len(sample) else []
@@ -358,9 +259,9 @@ class _Numbers(_Tally):
             **figures,
         )
 
-    def _plain(self, value: np.float64) -> bool | int | float:
+    def _plain(self, value: np.float64) -> bool | str | int | float:
         if self._type == "boolean":
-            return bool(value)
+            return self._words[int(value)]
         return int(value) if self._type == "integer" else float(value)
 
 
@@ -368,20 +269,6 @@ MIN_IDENTIFIERS = 20
 """Of fewer rows it is no wonder if all are different."""
 
 _IDENTIFIER = re.compile(r"(^|[_ .-])(id|key|index|no|number|nr)$|^(id|key|index)[_ .-]|Id$|ID$")
-
-
-def _weighted_quantiles(values: NDArray[Any], counts: NDArray[np.int64]) -> list[float]:
-    """Return what `numpy.quantile` returns of all values, each as often as it is counted."""
-    if not len(values):
-        return []
-    ends = np.cumsum(counts)
-    at = np.array(QUANTILES) * (ends[-1] - 1)
-    low, high = (
-        values[np.searchsorted(ends, end(at), side="right")] for end in (np.floor, np.ceil)
-    )
-    part = at - np.floor(at)
-    found: list[float] = (2 * (low / 2 + (high / 2 - low / 2) * part)).tolist()
-    return found
 
 
 class _Categories(_Tally):
@@ -448,7 +335,7 @@ class _Times(_Tally):
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
-        self._distinct = _Distinct(column.values.dtype)
+        self._distinct = Distinct(column.values.dtype)
         self._least = self._most = np.datetime64("NaT", "us")
 
     @property
@@ -486,7 +373,7 @@ class _Tensors(_Tally):
     def __init__(self, column: Column) -> None:
         super().__init__(column)
         self._shape = list(column.shape)
-        self._spread = _Spread()
+        self._spread = Spread()
         self._non_finite = 0
         self._first_non_finite: int | None = None
 

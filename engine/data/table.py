@@ -18,6 +18,17 @@ ColumnType = Literal["number", "integer", "boolean", "category", "text", "timest
 
 NUMERIC: frozenset[ColumnType] = frozenset({"number", "integer", "boolean"})
 
+TRUE, FALSE = ("true", "yes", "y", "t"), ("false", "no", "n", "f")
+"""Words that are read as booleans, in any case; those in one place belong together."""
+
+
+def truth(value: Any) -> bool | None:
+    """Return which boolean is meant; None where a value is neither one nor a word for one."""
+    if isinstance(value, bool):
+        return value
+    word = value.lower() if isinstance(value, str) else ""
+    return True if word in TRUE else False if word in FALSE else None
+
 
 @dataclass(frozen=True)
 class Column:
@@ -33,7 +44,8 @@ class Column:
         ``text``: str or None. ``timestamp``: datetime64[us], NaT where missing.
         ``tensor``: any number type, one array a row.
     levels : tuple of str
-        The values of a ``category``, in order.
+        The values of a ``category``, in order. What a ``boolean`` in words calls false
+        and true; empty where it is called so.
     """
 
     name: str
@@ -99,6 +111,7 @@ class InputColumn:
         Of the dataset, whatever it is taken for.
     levels : tuple of str
         Those that a category was trained with; any other is taken for an unknown one.
+        The words for false and true of a boolean that was in words.
     shape : tuple of int
         Of one value of a tensor.
     required : bool
@@ -133,7 +146,7 @@ def table_from_instances(
     rows = [_ordered(inputs, row, instance, ignored) for row, instance in enumerate(instances)]
     return Table(
         tuple(
-            _column_of(column, [values[position] for values in rows])
+            column_of(column, [values[position] for values in rows])
             for position, column in enumerate(inputs)
         )
     )
@@ -159,14 +172,20 @@ def _ordered(
     raise DataError(f"row {row}: expected an object or an array, got {json_type(instance)}")
 
 
-def _column_of(column: InputColumn, values: list[Any]) -> Column:
-    """Return a column of JSON values, in which null is a missing one."""
+def column_of(column: InputColumn, values: list[Any]) -> Column:
+    """Return a column of JSON values, in which null is a missing one.
+
+    Raises
+    ------
+    SchemaError
+        A value is none of the column's type.
+    """
     if column.type == "tensor":
         array = np.empty((len(values), *column.shape))
         for row, value in enumerate(values):
             array[row] = _tensor(column, row, value)
         return Column(column.name, column.type, array)
-    read = _SCALARS.get(column.type, _number)
+    read = _SCALARS[column.type]
     read_values = [_scalar(column, row, value, read) for row, value in enumerate(values)]
     if column.type == "timestamp":
         return Column(column.name, "timestamp", np.array(read_values, dtype="datetime64[us]"))
@@ -202,9 +221,11 @@ def _number(value: Any) -> int | float:
 
 
 def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _UnreadableError("true or false", json_value(value))
-    return value
+    """Return a boolean, or what a word means that a file may have for one."""
+    meant = truth(value)
+    if meant is None:
+        raise _UnreadableError("true or false, or a word for it such as 'yes'", json_value(value))
+    return meant
 
 
 def _text(value: Any) -> str:
@@ -226,6 +247,8 @@ def _timestamp(value: Any) -> datetime:
 
 
 _SCALARS: dict[ColumnType, Callable[[Any], Any]] = {
+    "number": _number,
+    "integer": _number,
     "boolean": _boolean,
     "category": _text,
     "text": _text,

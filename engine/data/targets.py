@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.arrays import Labels, Matrix, Vector
 from engine.data.encoding import check_present, check_type
-from engine.data.table import Column, InputColumn, Table, json_value
+from engine.data.table import Column, InputColumn, Table, json_value, truth
 from engine.errors import SchemaError
 
 LABELLED_ROWS = 2**16
@@ -31,8 +32,8 @@ class ClassEncoder:
     def fit(cls, table: Table, target: str) -> ClassEncoder:
         """Take the classes from all rows, sorted."""
         column = table.column(target)
-        if column.type == "category":
-            used = np.unique(column.values[column.values >= 0])
+        if column.type == "category" or column.levels:
+            used = np.unique(column.values[column.values >= 0]).astype(np.intp)
             return cls(target, tuple(column.levels[code] for code in used))
         plain = {"boolean": bool, "integer": int, "number": float, "text": str}[column.type]
         return cls(target, tuple(plain(value) for value in np.unique(column.values)))
@@ -49,27 +50,50 @@ class ClassEncoder:
         if column.shape:
             raise SchemaError(self.target, "one class a row", f"the shape {column.shape}")
         label: dict[Any, int] = {name: position for position, name in enumerate(self.classes)}
-        names = np.array([*column.levels, None], dtype=object)
+        if column.type == "boolean":
+            label = {**self._meanings, **label}
         labels = np.empty(table.rows, dtype=np.intp)
         for start in range(0, table.rows, LABELLED_ROWS):
-            values = column.values[start : start + LABELLED_ROWS]
-            found = (names[values] if column.type == "category" else values).tolist()
-            labels[start : start + len(found)] = [label.get(name, -1) for name in found]
+            names = self._names(column, column.values[start : start + LABELLED_ROWS])
+            labels[start : start + len(names)] = [label.get(name, -1) for name in names]
         if (labels < 0).any():
             row = int((labels < 0).argmax())
-            value = column.values[row : row + 1]
-            [got] = (names[value] if column.type == "category" else value).tolist()
+            [name] = self._names(column, column.values[row : row + 1])
             expected = f"one of the {len(self.classes)} classes of the model"
-            raise SchemaError(self.target, expected, repr(got), row)
+            raise SchemaError(self.target, expected, repr(name), row)
         return labels
+
+    def _names(self, column: Column, values: NDArray[Any]) -> list[Any]:
+        """Return what some values of a column are called where classes are, None if missing."""
+        if column.type == "category":
+            return _named(values, column.levels)
+        if column.type == "boolean":
+            words = [each if each in self.classes else truth(each) for each in column.levels]
+            return _named(values, words or [False, True])
+        return list(values.tolist())
 
     def label(self, name: Any) -> int:
         """Return the label of one class; raises `SchemaError` where it is none."""
         for position, known in enumerate(self.classes):
             if known == name and isinstance(known, bool) == isinstance(name, bool):
                 return position
+        if (meant := truth(name)) in self._meanings:
+            return self._meanings[meant]
         expected = f"one of {', '.join(map(repr, self.classes[:20]))}"
         raise SchemaError(self.target, expected, json_value(name))
+
+    @cached_property
+    def _meanings(self) -> dict[bool | None, int]:
+        """The labels of true and false, where one class alone means it."""
+        meant = [truth(name) for name in self.classes]
+        return {each: meant.index(each) for each in (False, True) if meant.count(each) == 1}
+
+
+def _named(values: NDArray[Any], names: Sequence[Any]) -> list[Any]:
+    """Return the names of rows whose values are places in ``names``, None where missing."""
+    places = np.where(values >= 0, values, -1).astype(np.intp)
+    named: list[Any] = np.array([*names, None], dtype=object)[places].tolist()
+    return named
 
 
 @dataclass(frozen=True)

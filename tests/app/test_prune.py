@@ -79,7 +79,7 @@ def test_files_without_a_row_go_once_they_are_an_hour_old(settings, database, st
     for name in kept - set(OTHERS) - {first}:
         os.utime(Path(settings.resolved_storage_url) / name)
     put(), put(".incoming-abc_1"), put(new_id("probe"))
-    assert sweep(settings, database) == {"dataset files without a row": (3, 24)}
+    assert sweep(settings, database) == {"files without a row": (3, 24)}
     assert {file.name for file in storage.files()} == kept
 
 
@@ -114,7 +114,7 @@ def test_a_dry_run_says_the_same_and_deletes_nothing(settings, database, put):
     end_jobs(database, add_dataset(database), 3)
     put()
     said = sweep(settings, database, models=True, dry_run=True)
-    assert said == {"jobs and their models": (3, 21), "dataset files without a row": (1, 8)}
+    assert said == {"jobs and their models": (3, 21), "files without a row": (1, 8)}
     assert sweep(settings, database, models=True, dry_run=True) == said
     assert sweep(settings, database, models=True) == said
     assert sweep(settings, database, models=True) == {}
@@ -123,7 +123,7 @@ def test_a_dry_run_says_the_same_and_deletes_nothing(settings, database, put):
 def test_without_an_age_no_job_goes(settings, database, put):
     end_jobs(database, add_dataset(database), 3, days=9999)
     put()
-    assert set(sweep(settings, database, None)) == {"dataset files without a row"}
+    assert set(sweep(settings, database, None)) == {"files without a row"}
     assert count(database, Job) == 3
 
 
@@ -134,7 +134,7 @@ def test_two_at_once_share_the_work_and_count_everything_once(
     for _ in range(20):
         put()
     swept = race(2, lambda _: sweep(settings, connect(database_url)))
-    kinds = ("jobs", "dataset files without a row")
+    kinds = ("jobs", "files without a row")
     totals = [sum(each.get(kind, (0, 0))[0] for each in swept) for kind in kinds]
     assert totals == [210 - count(database, Job), 20]
     sweep(settings, database)
@@ -185,7 +185,7 @@ def test_orphans_in_s3_go_as_well(database, database_url, s3_server, monkeypatch
     add_dataset(database, location=kept)
     assert sweep(settings, database) == {}
     monkeypatch.setattr(prune, "ORPHAN_SECONDS", -60.0)
-    assert sweep(settings, database) == {"dataset files without a row": (1, 8)}
+    assert sweep(settings, database) == {"files without a row": (1, 8)}
     assert [file.name for file in storage.files()] == [kept]
     storage.delete(kept)
 

@@ -141,7 +141,7 @@ def test_every_line_of_the_logs_is_an_object_with_the_id_of_what_it_is_about(ser
     lines = logged()
     assert {line["role"] for line in lines} >= {"api", "worker"}
     assert all(line["request_id"] for line in lines if line["logger"] == "app.access")
-    of_runner = [line for line in lines if line["logger"] == "worker.runner"]
+    of_runner = [line for line in lines if line["logger"] in ("worker.runner", "worker.training")]
     assert all(line["job_id"] for line in of_runner)
     assert {line["message"] for line in of_runner if line["job_id"] == job} == {
         "claimed",

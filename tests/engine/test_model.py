@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,9 +174,10 @@ def ruined(rows, which):
             values[which] = np.datetime64("1900-01-01")
         elif column.type == "category":
             values[which] = len(column.levels)
+            return replace(column, values=values, levels=(*column.levels, "ruined"))
         else:
             values[which] = 1e6
-        return Column(column.name, column.type, values, (*column.levels, "ruined"))
+        return replace(column, values=values)
 
     return Table(tuple(ruin(column) for column in rows.columns))
 

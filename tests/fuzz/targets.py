@@ -334,6 +334,7 @@ SEEDS: dict[str, list[bytes]] = {
         "a|b\n1.2.2026|ä\n30.2.2026|?\n".encode("utf-16"),
         b"\xef\xbb\xbfa\n1\n",
         b"a\r\n1\r\n",
+        b"d,e,b\n2026-01-31,1/31/2026,Yes\n2026-02-30,2/30/2026,NO\n2026-03-01,31/1/2026,y\n",
         b'x,y\nyes,"1,234"\nNo,"5" b"\n',
     ],
     "tsv": [IRIS[:400].replace(b",", b"\t"), _TABLE.replace(b",", b"\t")],

@@ -28,8 +28,9 @@ from app.store.blobs import Storage
 from app.store.database import Database
 from engine import training
 from engine.checkpoint import read_tensors
-from worker import runner
-from worker.runner import Attempt, Runner
+from worker import attempt
+from worker.runner import Runner
+from worker.training import Training
 
 ROOT = Path(__file__).parents[2]
 ASK = signal.SIGURG
@@ -87,8 +88,8 @@ def train(url: str, folder: str, harm: str | None = None, at: int = 0) -> bool:
     at : int
         Before which statement or commit, counted from 0.
     """
-    training.REPORT_SECONDS, runner.AGAIN_SECONDS = 0.0, 0.01
-    Attempt._is_checkpoint_due = lambda _, fitting, _now: fitting.step % 2 == 1  # type: ignore[method-assign]
+    training.REPORT_SECONDS, attempt.AGAIN_SECONDS = 0.0, 0.01
+    Training._is_checkpoint_due = lambda _, fitting, _now: fitting.step % 2 == 1  # type: ignore[method-assign]
     _keep_final_states(Path(folder))
     asked: list[int] = []
     signal.signal(ASK, lambda number, _frame: asked.append(number))
@@ -113,18 +114,18 @@ def train(url: str, folder: str, harm: str | None = None, at: int = 0) -> bool:
 
 def _keep_final_states(folder: Path) -> None:
     """Keep the digest of all that a training ends with, the moments of its optimizer among it."""
-    finish = Attempt._finish
+    finish = Training._finish
 
-    def finish_and_tell(attempt: Attempt, fitting: Any, stopped: Any) -> None:
+    def finish_and_tell(one: Training, fitting: Any, stopped: Any) -> None:
         tensors, _ = read_tensors(fitting.save())
         digest = hashlib.sha256()
         for name in sorted(tensors):
             digest.update(name.encode() + tensors[name].tobytes())
-        state = folder / f"{attempt._claim.job_id}.state"
+        state = folder / f"{one._claim.job_id}.state"
         state.write_text(f"{sorted(tensors)} {digest.hexdigest()}")
-        finish(attempt, fitting, stopped)
+        finish(one, fitting, stopped)
 
-    Attempt._finish = finish_and_tell  # type: ignore[method-assign]
+    Training._finish = finish_and_tell  # type: ignore[method-assign]
 
 
 DONE = 3

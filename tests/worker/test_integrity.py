@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from app.store.blobs import Storage, check, sealed
+from app.store.blobs import Storage
 from app.store.errors import CorruptFileError
 from app.store.lifecycle import JobStatus
+from app.store.seals import check, sealed
 from engine.data.formats.stored import read_table
 from tests.app.store.rows import look
 from tests.worker.work import Beside, queue

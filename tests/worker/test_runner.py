@@ -40,7 +40,7 @@ from tests.worker.work import (
     saved,
     weights,
 )
-from worker import runner as runner_module
+from worker import training as training_module
 
 EVERY_EPOCH = list(range(1, EPOCHS + 1))
 HOUR = 3600.0
@@ -67,7 +67,7 @@ def every_update(monkeypatch):
 @pytest.fixture
 def saves_freely(monkeypatch):
     """Saving may take as much of the time as it likes."""
-    monkeypatch.setattr(runner_module, "WRITING_SHARE", math.inf)
+    monkeypatch.setattr(training_module, "WRITING_SHARE", math.inf)
 
 
 # To the end.
@@ -405,7 +405,7 @@ def test_a_job_that_is_deleted_while_its_model_is_written_leaves_nothing(
             jobs.remove(session, OWNER, job)
         return dump_model(model)
 
-    monkeypatch.setattr(runner_module, "dump_model", lose)
+    monkeypatch.setattr(training_module, "dump_model", lose)
     make_runner().run()
     kept = rows(database)
     assert not any(kept[table] for table in ("jobs", "models", "artifacts", "curve_points"))
@@ -531,7 +531,7 @@ def test_the_memory_of_a_training_is_given_back_before_its_failure_is_written(
         write(*arguments)
 
     write = jobs.fail
-    monkeypatch.setattr(runner_module, "fit", run_out)
+    monkeypatch.setattr(training_module, "fit", run_out)
     monkeypatch.setattr(jobs, "fail", fail)
     job = queue(database, iris)
     runner.run()
@@ -558,7 +558,7 @@ def test_what_is_said_of_a_failure_holds_no_secret(
         raise DataError("cannot open redis://:hunter2@redis with key-of-ada")
 
     with monkeypatch.context() as patched:
-        patched.setattr(runner_module, "read_table", fail)
+        patched.setattr(training_module, "read_table", fail)
         job = queue(database, iris)
         make_runner(api_keys={"ada": "key-of-ada"}).run()
     assert_failed(database, job, "invalid_data", "redis://:***@redis with ***")

@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import select, text
 
 from app.store import artifacts, jobs
-from app.store.blobs import Storage, sealed
+from app.store.blobs import Storage
 from app.store.database import Database
 from app.store.jobs import Retries
+from app.store.seals import sealed
 from app.store.tables import Base, Checkpoint, CurvePoint, Dataset, Job, TrainedModel
 from engine.data.formats.ingestion import ingest
 from engine.data.profiling import ColumnProfile

@@ -77,7 +77,7 @@ def _array(
         with archive.open(member) as packed, file.open("wb") as out:
             _copy(packed, out, member.file_size)
         _check_magic(name, file)
-        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        array = _mapped(file)
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # which is where a place is not in the file
             raise
@@ -86,6 +86,15 @@ def _array(
         raise
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and NumPy each raise their own
         raise _unreadable(name, error) from error
+    return array
+
+
+def _mapped(file: Path) -> NDArray[Any]:
+    with np.errstate(over="raise"):  # where the header has a size beyond all numbers
+        array: np.memmap[Any, Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    more = file.stat().st_size - array.offset - array.nbytes
+    if more:
+        raise ValueError(f"{more:,} bytes follow the last value")
     return array
 
 

@@ -1,4 +1,4 @@
-"""Delimited text: what is between the values is sniffed, then rows are cut off piece by piece.
+"""Delimited text: rows are cut off piece by piece.
 
 A piece ends where a row does, so each can be parsed alone, and whatever is
 wrong in one is found there with its line.
@@ -6,13 +6,12 @@ wrong in one is found there with its line.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
@@ -22,23 +21,11 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from engine.data.formats.kinds import (
-    DELIMITERS,
-    PIECE_BYTES,
-    Decimal,
-    Delimiter,
-    Encoding,
-    Options,
-    Piece,
-    Source,
-)
+from engine.data.formats.decoding import NEWLINE, text_of
+from engine.data.formats.kinds import DELIMITERS, Delimiter, Options, Piece, Source
 from engine.data.formats.names import check_names, check_width
+from engine.data.formats.sniffing import Dialect, sniff
 from engine.errors import FormatError
-
-SAMPLE_BYTES = 1 << 18
-"""What is looked at to sniff."""
-
-SAMPLE_ROWS = 200
 
 ROW_LIMIT_BYTES = 1 << 24
 """The longest row."""
@@ -46,31 +33,7 @@ ROW_LIMIT_BYTES = 1 << 24
 COLUMN_BYTES = 1 << 10
 """How much text there is for each column in a piece, at least: every column has its costs."""
 
-NEWLINE, QUOTE = b"\n", b'"'
-
-BOMS: tuple[tuple[bytes, str], ...] = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How a file of delimited text is written.
-
-    Parameters
-    ----------
-    encoding : str
-    delimiter, decimal : str
-    header : bool
-        Whether the first row names the columns.
-    """
-
-    encoding: str
-    delimiter: Delimiter
-    decimal: Decimal
-    header: bool
+QUOTE = b'"'
 
 
 def open_delimited(path: Path, delimiter: Delimiter | None, options: Options) -> Source:
@@ -85,155 +48,13 @@ def open_delimited(path: Path, delimiter: Delimiter | None, options: Options) ->
     """
     if path.stat().st_size == 0:
         raise FormatError(None, None, "the file is empty; expected a header line and rows")
-    encoding = encoding_of(path, options.encoding)
-    rows = next(text_of(path, encoding))[:SAMPLE_BYTES].decode(errors="replace")
-    lines = rows.splitlines(keepends=True)
-    between = options.delimiter or delimiter or _delimiter(lines)
-    cells = _cells(lines, between)
-    header = _has_header(cells) if options.header is None else options.header
-    decimal = options.decimal or _decimal(cells[1 if header else 0 :], between)
-    dialect = Dialect(encoding, between, decimal, header)
+    dialect = sniff(path, delimiter, options)
     names, line = _names(path, dialect)
-    sniffed = {
-        "encoding": encoding,
-        "delimiter": between,
-        "decimal": decimal,
-        "header": header,
-    }
     schema = pa.schema([(name, pa.string()) for name in names])
-    return Source(schema, lambda: _pieces(path, dialect, names, line), sniffed)
-
-
-# -- sniffing -------------------------------------------------------------------------------------
-
-
-def encoding_of(path: Path, said: Encoding | None = None) -> str:
-    """Return what the file is written in, going by its first letter beyond ASCII.
-
-    Text that is not UTF-8 there is taken for Windows-1252, of which Latin-1 is a part.
-    """
-    if said is not None and said != "utf-16":
-        return said
-    with path.open("rb") as file:
-        piece = file.read(PIECE_BYTES)
-        for mark, encoding in BOMS:
-            if piece.startswith(mark):
-                return encoding
-        even, odd = (piece[start:SAMPLE_BYTES:2].count(0) for start in (0, 1))
-        if 8 * max(even, odd) > len(piece[:SAMPLE_BYTES]) and 4 * min(even, odd) < max(even, odd):
-            return "utf-16-be" if even > odd else "utf-16-le"
-        if said is not None:
-            return "utf-16-le"
-        while piece and piece.isascii():
-            piece = file.read(PIECE_BYTES)
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(piece)
-    except UnicodeDecodeError as error:
-        return "cp1252" if piece[: error.start].isascii() else "utf-8"
-    return "utf-8"
-
-
-def _cells(lines: list[str], delimiter: str) -> list[list[str]]:
-    """Return the cells of the first rows, but of none that may be cut off."""
-    reader = csv.reader(lines, delimiter=delimiter)
-    rows: list[list[str]] = []
-    try:
-        for row in reader:
-            if row:
-                rows.append(row)
-            if len(rows) == SAMPLE_ROWS:
-                break
-    except csv.Error:  # it is said later, with the line
-        return rows
-    return rows[:-1] if len(rows) > 1 and len("".join(lines)) >= SAMPLE_BYTES // 2 else rows
-
-
-def _delimiter(lines: list[str]) -> Delimiter:
-    """Return what divides most rows into as many values as the first."""
-
-    def score(delimiter: str) -> tuple[float, int]:
-        rows = _cells(lines, delimiter)
-        if not rows or len(rows[0]) < 2:
-            return (0.0, 0)
-        return sum(len(row) == len(rows[0]) for row in rows) / len(rows), len(rows[0])
-
-    return max(DELIMITERS, key=score)
-
-
-_NUMERIC = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
-
-
-def _has_header(cells: list[list[str]]) -> bool:
-    """Whether the first row names columns: numbers do only where they count them."""
-    if len(cells) < 2 or not all(_NUMERIC.fullmatch(cell) for cell in cells[0]):
-        return True
-    if len(cells[0]) < 2 or not all(cell.isdecimal() for cell in cells[0]):
-        return False
-    first = int(cells[0][0])
-    return first in (0, 1) and [int(cell) - first for cell in cells[0]] == [*range(len(cells[0]))]
-
-
-_COMMA = re.compile(r"\s*[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+\s*%?")
-_POINT = re.compile(r"\s*[+-]?(\d{1,3}(,\d{3})+|\d*)\.\d+([eE][+-]?\d+)?\s*%?")
-_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}([.,]\d{3})+\s*%?")
-
-
-def _decimal(rows: list[list[str]], delimiter: str) -> Decimal:
-    """Return what stands before most fractions; 1,234 may be one, or a thousand."""
-    cells = [cell for row in rows for cell in row]
-    clear = [cell for cell in cells if not _THOUSANDS.fullmatch(cell)]
-    commas = sum(_COMMA.fullmatch(cell) is not None for cell in clear)
-    points = sum(_POINT.fullmatch(cell) is not None for cell in clear)
-    if commas == points == 0 and delimiter == ";":
-        commas = sum(_THOUSANDS.fullmatch(cell) is not None and "," in cell for cell in cells)
-    return "," if commas > points else "."
+    return Source(schema, lambda: _pieces(path, dialect, names, line), asdict(dialect))
 
 
 # -- pieces of whole rows -------------------------------------------------------------------------
-
-
-def text_of(path: Path, encoding: str) -> Iterator[bytes]:
-    """Yield a file in UTF-8 and with plain newlines, whatever it is written in."""
-    ends = io.IncrementalNewlineDecoder(None, translate=True)
-    decoder = codecs.getincrementaldecoder(encoding)()
-    line = 1
-    with path.open("rb") as file:
-        for mark, _ in BOMS:
-            if file.read(len(mark)) == mark:
-                break
-            file.seek(0)
-        while piece := file.read(PIECE_BYTES):
-            text = ends.decode(_decoded(decoder, piece, line)).encode()
-            _check_characters(text, line)
-            line += text.count(NEWLINE)
-            yield text
-        rest = ends.decode(_decoded(decoder, b"", line, final=True), final=True)
-        yield rest.encode()
-
-
-def _decoded(
-    decoder: codecs.IncrementalDecoder, piece: bytes, line: int, *, final: bool = False
-) -> str:
-    try:
-        return decoder.decode(piece, final)
-    except UnicodeDecodeError as error:
-        at = line + error.object[: error.start].count(NEWLINE)
-        known = "UTF-8, UTF-16 or Windows-1252"
-        reason = f"holds bytes that are not text in {known}; save the file as UTF-8"
-        raise FormatError(at, None, reason) from error
-
-
-_CONTROLS = bytes({*range(0x20)} - set(b"\t\n\v\f\r"))
-_CONTROL = re.compile(b"[" + re.escape(_CONTROLS) + b"]")
-
-
-def _check_characters(text: bytes, line: int) -> None:
-    if len(text.translate(None, _CONTROLS)) == len(text):
-        return
-    found = next(_CONTROL.finditer(text))
-    at = line + text.count(NEWLINE, 0, found.start())
-    reason = f"holds the control character {ord(found[0]):#04x}, which is in no text"
-    raise FormatError(at, None, f"{reason}; remove it, or send `format` if it is another")
 
 
 def _blocks(

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,9 @@ from engine.data.formats.kinds import (
     Piece,
     Source,
 )
-from engine.data.formats.names import check_cells
+from engine.data.formats.names import check_cells, check_width
 from engine.data.formats.records import open_array, open_lines
-from engine.data.formats.stored import read_pieces, to_table
+from engine.data.formats.stored import read_pieces, to_table, words_kept
 from engine.data.formats.texts import TextColumn
 from engine.data.profiling import ColumnProfile, Profiler
 from engine.data.table import nearest
@@ -40,6 +42,10 @@ from engine.errors import FormatError
 
 TEXT_LIMIT_BYTES = 1 << 27
 """How much text a piece of a file in columns may hold once it is unpacked."""
+
+
+COLUMNS_AT_ONCE = 2
+"""How many columns of a piece are looked at or converted at the same time."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ def ingest(
     """
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
         opened = _open(source, file_format, Path(folder), limits, options)
+        check_width(len(opened.schema), limit=limits.columns)
         _check_options(opened.schema, options)
         decimal = options.decimal or opened.sniffed.get("decimal", ".")
         texts = {
@@ -90,12 +97,13 @@ def ingest(
             for position, each in enumerate(opened.schema)
             if _is_text(each.type)
         }
-        read = Read(opened, texts, limits, Path(folder))
-        read.look()
-        read.count()
-        for text in texts.values():
-            text.settle(read.rows)
-        columns = read.write(destination)
+        with ThreadPoolExecutor(COLUMNS_AT_ONCE, thread_name_prefix="columns") as threads:
+            read = Read(opened, texts, limits, Path(folder), threads)
+            read.look()
+            read.count()
+            for text in texts.values():
+                text.settle(read.rows)
+            columns = read.write(destination)
     return Ingested(read.rows, columns, opened.sniffed)
 
 
@@ -123,9 +131,7 @@ def _check_options(schema: pa.Schema, options: Options) -> None:
     for name in options.types:
         if name not in schema.names:
             hint = nearest(name, schema.names)
-            raise FormatError(
-                None, name, f"`types` names it, but the file has no such column{hint}"
-            )
+            raise FormatError(None, name, f"it is named, but the file has no such column{hint}")
 
 
 class Read:
@@ -139,12 +145,19 @@ class Read:
     limits : Limits
     folder : Path
         For what is kept between the two.
+    threads : Executor
+        Work on the columns of a piece.
     """
 
     def __init__(
-        self, source: Source, texts: dict[int, TextColumn], limits: Limits, folder: Path
+        self,
+        source: Source,
+        texts: dict[int, TextColumn],
+        limits: Limits,
+        folder: Path,
+        threads: Executor,
     ) -> None:
-        self.rows = 0
+        self.rows, self._threads = 0, threads
         self._source, self._texts, self._limits = source, texts, limits
         self._kept = None if source.again else folder / "strings.arrow"
 
@@ -158,16 +171,16 @@ class Read:
             for piece in self._source.pieces():
                 self.rows += piece.rows.num_rows
                 check_cells(self.rows * piece.rows.num_columns, self._limits.cells)
-                for position, text in self._texts.items():
-                    strings = _strings(piece.rows.column(position), text.name)
-                    _check_lengths(strings, text.name, piece)
-                    if text.is_open:
-                        text.look(strings, piece.place)
+                columns = [piece.rows.column(position) for position in self._texts]
+                looks = self._threads.map(_look, self._texts.values(), columns, repeat(piece))
+                list(looks)  # the first column that is refused raises
                 if writer is not None:
                     writer.write_batch(piece.rows)
 
     def count(self) -> None:
         """Collect the levels of the columns that are strings to the end."""
+        for text in self._texts.values():
+            text.check_dates()
         positions = [i for i, text in self._texts.items() if not text.is_open]
         if not positions:
             return
@@ -183,13 +196,9 @@ class Read:
         with ExitStack() as stack:
             writer = None
             for batch in self._again():
-                columns = [
-                    self._texts[i].convert(_strings(column, names[i]))
-                    if i in self._texts
-                    else _plain(column)
-                    for i, column in enumerate(batch.columns)
-                ]
-                converted = pa.RecordBatch.from_arrays(columns, names)
+                texts = [self._texts.get(i) for i in range(len(names))]
+                columns = list(self._threads.map(_converted, texts, batch.columns))
+                converted = pa.RecordBatch.from_arrays(columns, schema=self._schema(columns))
                 if writer is None:
                     out = stack.enter_context(pa.OSFile(str(destination), "wb"))
                     writer = stack.enter_context(pa.ipc.new_file(out, converted.schema))
@@ -200,12 +209,34 @@ class Read:
             for i, each in enumerate(profiler.profiles())
         ]
 
+    def _schema(self, columns: list[pa.Array]) -> pa.Schema:
+        """Return the fields of what was converted, with the words of booleans in words."""
+        return pa.schema(
+            [
+                pa.field(each.name, column.type, metadata=words_kept(self._texts[i].words))
+                if i in self._texts
+                else pa.field(each.name, column.type)
+                for i, (each, column) in enumerate(zip(self._source.schema, columns, strict=True))
+            ]
+        )
+
     def _again(self, positions: list[int] | None = None) -> Iterator[pa.RecordBatch]:
         if self._kept is not None:
             yield from read_pieces(self._kept, positions)
             return
         for piece in self._source.pieces():
             yield piece.rows if positions is None else piece.rows.select(positions)
+
+
+def _look(text: TextColumn, column: pa.Array, piece: Piece) -> None:
+    strings = _strings(column, text.name)
+    _check_lengths(strings, text.name, piece)
+    if text.is_open:
+        text.look(strings, piece.place)
+
+
+def _converted(text: TextColumn | None, column: pa.Array) -> pa.Array:
+    return _plain(column) if text is None else text.convert(_strings(column, text.name))
 
 
 def _is_text(kind: pa.DataType) -> bool:

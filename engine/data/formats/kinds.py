@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from engine.data.table import ColumnType
+from engine.spec import MAX_COLUMNS
 
 Format = Literal["csv", "tsv", "ndjson", "json", "parquet", "arrow", "npz", "images"]
 Compression = Literal["gzip", "zstd"]
@@ -72,11 +73,13 @@ class Limits:
         What its compressed parts may unpack to.
     expansion : float
         How many times its own size it may unpack to.
+    columns : int
     """
 
     cells: int = 250_000_000
     unpacked_bytes: int = 1 << 30
     expansion: float = 200.0
+    columns: int = MAX_COLUMNS
 
 
 @dataclass(frozen=True)

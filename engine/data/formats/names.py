@@ -32,10 +32,11 @@ def check_names(names: Sequence[str], line: int | None = None) -> None:
         raise FormatError(line, name, f"appears {count} times; give each column its own name")
 
 
-def check_width(columns: int, line: int | None = None) -> None:
-    """Refuse more columns than a training spec may name."""
-    if columns > MAX_COLUMNS:
-        reason = f"{columns:,} columns; at most {MAX_COLUMNS:,} are allowed"
+def check_width(columns: int, line: int | None = None, limit: int | None = None) -> None:
+    """Refuse more columns than are allowed, or unless that is said, than a spec may name."""
+    most = MAX_COLUMNS if limit is None else limit
+    if columns > most:
+        reason = f"{columns:,} columns; at most {most:,} are allowed"
         raise FormatError(line, None, reason)
 
 

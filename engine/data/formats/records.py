@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.data.formats.delimited import encoding_of, text_of
+from engine.data.formats.decoding import encoding_of, text_of
 from engine.data.formats.kinds import PIECE_BYTES, PIECE_ROWS, Options, Piece, Source
 from engine.data.formats.names import check_names, check_width
 from engine.data.table import json_type, named_once

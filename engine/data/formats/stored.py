@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,6 +37,8 @@ class StoredRows:
     ----------
     rows : int
         How many there are.
+    names : list of str
+        Of the columns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,6 +48,7 @@ class StoredRows:
         # fields only, it takes memory for all of them.
         options = pa.ipc.IpcReadOptions(use_threads=False)
         self._file = pa.ipc.open_file(pa.py_buffer(self._mapped), options=options)
+        self.names: list[str] = self._file.schema.names
         self.rows = sum(batch.num_rows for batch in self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
@@ -105,11 +109,15 @@ def first_rows(path: Path, limit: int) -> list[dict[str, Any]]:
             if missing <= 0:
                 break
         table = pa.Table.from_batches(batches, reader.schema)
-        columns = {name: _json_values(table.column(name)) for name in table.column_names}
+        columns = {
+            field.name: _json_values(field, table.column(field.name)) for field in table.schema
+        }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _json_values(column: pa.ChunkedArray) -> list[Any]:
+def _json_values(field: pa.Field, column: pa.ChunkedArray) -> list[Any]:
+    if words := _words(field):
+        return [None if value is None else words[value] for value in column.to_pylist()]
     if isinstance(column.type, pa.FixedShapeTensorType):
         return list(_tensor_values(column).tolist())
     if pa.types.is_temporal(column.type):
@@ -125,11 +133,25 @@ def _timestamps(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
 
 def to_table(table: pa.Table) -> Table:
     """Return what Arrow holds as columns of NumPy arrays."""
-    return Table(tuple(_to_column(name, table.column(name)) for name in table.column_names))
+    return Table(tuple(_to_column(field, table.column(field.name)) for field in table.schema))
 
 
-def _to_column(name: str, column: pa.ChunkedArray) -> Column:
-    kind = column.type
+WORDS = b"words"
+"""Of a field of booleans in words: the two words, as JSON."""
+
+
+def words_kept(words: tuple[str, str] | None) -> dict[bytes, bytes] | None:
+    """Return what a field tells of the words for false and true."""
+    return None if words is None else {WORDS: json.dumps(words).encode()}
+
+
+def _words(field: pa.Field) -> tuple[str, ...]:
+    """Return the words for false and true, if they are others."""
+    return tuple(json.loads((field.metadata or {}).get(WORDS, b"[]")))
+
+
+def _to_column(field: pa.Field, column: pa.ChunkedArray) -> Column:
+    name, kind = field.name, column.type
     if isinstance(kind, pa.FixedShapeTensorType):
         return Column(name, "tensor", _tensor_values(column))
     if pa.types.is_dictionary(kind):
@@ -141,7 +163,7 @@ def _to_column(name: str, column: pa.ChunkedArray) -> Column:
         return Column(name, "text", column.to_numpy())
     if pa.types.is_temporal(kind):
         return Column(name, "timestamp", _timestamps(column))
-    return Column(name, _number_type(name, kind), _numbers(column))
+    return Column(name, _number_type(name, kind), _numbers(column), _words(field))
 
 
 def _number_type(name: str, kind: pa.DataType) -> ColumnType:

@@ -92,3 +92,20 @@ def test_an_upload_whose_answer_was_cut_off_is_one_dataset(ada, kills):
         assert ada.delete(f"/v1/datasets/{answer.json['id']}").status_code == 204
         _age(ada, 1e9)
     assert outcomes == {(201, 0), (409, 0), (201, 1)}
+
+
+@pytest.mark.rare
+@each_database
+def test_an_upload_that_shares_a_file_and_is_cut_off_takes_it_from_nobody(ada, kills):
+    sent = {"data": IRIS, "content_type": "text/csv", "headers": KEY}
+    first, storage = ada.dataset(), parts(ada.app).storage
+    for _ in kills("POST", "/v1/datasets", sent):
+        for dataset in listed(ada, "/v1/datasets"):
+            if dataset != first:
+                assert ada.delete(f"/v1/datasets/{dataset}").status_code == 204
+        assert ada.get(f"/v1/datasets/{first}/rows").json["data"]
+        assert len(storage.files()) == 1
+        _age(ada, 1e9)
+    for dataset in listed(ada, "/v1/datasets"):
+        assert ada.delete(f"/v1/datasets/{dataset}").status_code == 204
+    assert storage.files() == []

@@ -258,7 +258,7 @@ BAD_FILES = {
     "parquet": ("application/vnd.apache.parquet", b"PAR1", "not a whole Parquet file"),
     "arrow": ("application/vnd.apache.arrow.file", b"ARROW1", "not a whole Arrow file"),
     "zip": ("application/zip", archived("../x.png", b""), "'../x.png' leads out of the archive"),
-    "type": ("text/csv", b"a\nb\n", "`types` names it, but the file has no such column"),
+    "type": ("text/csv", b"a\nb\n", "it is named, but the file has no such column"),
 }
 
 
@@ -273,9 +273,11 @@ def test_files_of_other_formats_are_refused_with_a_reason(library, kind, data, r
     [
         ({"cell_limit": 700}, "holds more than the 700 values allowed"),
         ({"cell_limit": 750}, None),
+        ({"column_limit": 4}, "5 columns; at most 4 are allowed"),
+        ({"column_limit": 5}, None),
     ],
 )
-def test_values_are_limited_by_a_setting(make_app, ada, settings, reason):
+def test_values_and_columns_are_limited_by_a_setting(make_app, ada, settings, reason):
     answer = Caller(make_app(**settings), ada.key).send()
     assert answer.status_code == 201 if reason is None else reason in problem(answer, 422)["detail"]
 

@@ -83,6 +83,8 @@ def test_a_dataset_and_a_target_are_enough(ada):
         },
         "metrics": {},
         "model": None,
+        "publish": None,
+        "publication": None,
         "priority": 0,
         "multiply_adds": 100 * (120 * (17_536 + 34_304) + 30 * 17_536),
         "checkpoint": {"seconds": None, "epochs": None},

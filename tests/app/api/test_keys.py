@@ -67,7 +67,7 @@ def test_a_key_is_good_for_its_scope_and_for_nothing_else(ada, app, scope):
 
 
 def test_what_a_call_needs_is_written_down_for_every_route(app):
-    asks = ("/predict", "/evaluate", "/trace", "/saliency")
+    asks = ("/predict", "/evaluate", "/trace", "/saliency", "/infer")
     for route in routes(app):
         if route.endpoint in PUBLIC:
             continue

@@ -23,6 +23,7 @@ from tests.app.api.callers import (
 
 SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 VIRGINICA = {"sepal_length": 6.3, "sepal_width": 3.3, "petal_length": 6.0, "petal_width": 2.5}
+BOOLEAN = "expected true or false, or a word for it such as 'yes'"
 GOOD = {"size": 3.0, "count": 4, "fresh": True, "colour": "red"}
 
 
@@ -101,6 +102,25 @@ def test_a_tensor_says_its_shape_and_is_predicted_from(library):
     for _ in range(100):
         deep = [deep]
     refusal(library.predict(model, [{"image": deep}]), "/instances/0/image")
+
+
+def test_a_boolean_in_words_stays_in_words(library):
+    lines = [f"{'yes' if n % 2 else 'no'},{'N' if n % 2 else 'Y'}" for n in range(60)]
+    dataset = library.dataset("\n".join(["paid,late", *lines]).encode())
+    assert library.get(f"/v1/datasets/{dataset}/rows?limit=1").json["data"] == [
+        {"paid": "no", "late": "Y"}
+    ]
+    fast = {"optimizer": {"type": "adam", "learning_rate": 0.1}, "training": {"epochs": 15}}
+    model = library.model(dataset, "late", class_weights={"Y": 2}, **fast)
+    described = library.get(f"/v1/models/{model}").json
+    assert described["classes"] == ["N", "Y"]
+    assert described["inputs"][0]["levels"] == ["no", "yes"]
+    rows = [{"paid": paid} for paid in ("yes", True, "No", False)]
+    found = predictions(library.predict(model, rows))
+    assert [each["label"] for each in found] == ["N", "N", "Y", "Y"]
+    assert found[0] == found[1]
+    assert set(found[0]["probabilities"]) == {"N", "Y"}
+    assert evaluate(library, model, dataset).json["metrics"]["accuracy"] == 1
 
 
 def test_a_class_comes_with_the_probability_of_each(library, iris_model):
@@ -229,8 +249,8 @@ def test_a_number_far_from_all_that_was_seen_is_answered_with_probabilities(libr
     [
         ("colour", 1, "expected a string, got a number (1)"),
         ("colour", ["red"], "expected a string, got an array"),
-        ("fresh", 1, "expected true or false, got a number (1)"),
-        ("fresh", "true", "expected true or false, got the string 'true'"),
+        ("fresh", 1, f"{BOOLEAN}, got a number (1)"),
+        ("fresh", "red", f"{BOOLEAN}, got the string 'red'"),
         ("count", "4", "expected a number, got the string '4'"),
         ("count", True, "expected a number, got a boolean (true)"),
         ("size", {}, "expected a number, got an object"),

@@ -31,7 +31,7 @@ class Things:
     def path(self, rule: str) -> str:
         for kind in ("dataset", "job", "model"):
             rule = rule.replace(f"<{kind}_id>", getattr(self, kind))
-        return rule
+        return rule.replace("<version>", "1")
 
 
 NOTHING = Things(f"ds_{ABSENT}", f"job_{ABSENT}", f"mdl_{ABSENT}")
@@ -62,6 +62,9 @@ def ask(caller: Caller, method: str, rule: str, things: Things, mine: str) -> tu
         "evaluate": {"dataset": mine},
         "trace": {"instance": FLOWER, "target": "setosa"},
         "saliency": {"instances": [FLOWER]},
+        "infer": {
+            "inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [1] * 4}]
+        },
     }
     body = bodies.get(rule.rsplit("/", 1)[-1])
     path = things.path(rule)

@@ -6,6 +6,7 @@ import http.server
 import json
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,9 +61,30 @@ def test_a_disk_without_room_for_an_upload_is_named(tmp_path, upload, unpacked, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_storage_elsewhere_has_no_local_disk(tmp_path):
-    found = host.disk(Settings(home=tmp_path, storage_url="s3://bucket"))
-    assert [each.name for each in found] == ["disk"]
+def test_room_is_wanted_for_what_an_upload_takes_while_it_is_read(tmp_path, monkeypatch):
+    gigabyte, free = 10**9, 0
+    usage = lambda _: SimpleNamespace(free=free)  # noqa: E731 - as short as what it replaces
+    monkeypatch.setattr(host.shutil, "disk_usage", usage)
+    limits = {"upload_limit_bytes": gigabyte, "unpacked_limit_bytes": 4 * gigabyte}
+    settings = Settings(home=tmp_path, cell_limit=gigabyte // 2, **limits)
+    # body, file, unpacked; strings with their offsets; values, and text that stays text
+    whole = (1 + 1 + 4) * gigabyte + (4 + 2) * gigabyte + (4 + 4) * gigabyte
+    for free, states in ((whole, ["ok", "ok"]), (whole - 1, ["warning", "ok"])):  # noqa: B007
+        assert [found.state for found in host.disk(settings)] == states
+    free = 8 * gigabyte - 1
+    assert [found.state for found in host.disk(settings)] == ["warning", "warning"]
+
+
+def test_a_storage_elsewhere_has_no_local_disk_but_copies(tmp_path):
+    small = {"upload_limit_bytes": 1, "unpacked_limit_bytes": 1, "storage_url": "s3://bucket"}
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "table").write_bytes(bytes(1000))
+    for limit, state in ((2000, "ok"), (2**60, "warning")):
+        found = list(host.disk(Settings(home=tmp_path, cache_limit_bytes=limit, **small)))
+        assert [each.name for each in found] == ["disk", "copies"]
+        assert [each.state for each in found] == ["ok", state]
+        assert found[1].fact.startswith("1.0 kB of ")
+        assert ("CHAINRULE_CACHE_LIMIT_BYTES" in found[1].advice) == (state == "warning")
 
 
 class _Health(http.server.BaseHTTPRequestHandler):

@@ -93,3 +93,52 @@ def test_of_a_submit_and_a_delete_that_race_one_is_refused(database, database_ur
             assert isinstance(removed, ConflictError)
             with database.writing() as session:
                 jobs.request_cancel(session, OWNER, job.id)
+
+
+ORIGIN = "what it was made of"
+
+
+def share(database):
+    """Add a dataset to the file of an equal one, if there is one."""
+    with database.writing() as session:
+        twin = datasets.lasting_twin(session, OWNER, ORIGIN)
+        if twin is None:
+            return None
+        named = {"name": "again.csv", "format": "csv", "bytes": 99, "sha256": "00"}
+        return datasets.add(session, owner=OWNER, origin=ORIGIN, **named, **vars(twin))
+
+
+def test_a_file_is_given_up_with_the_last_dataset_that_it_belongs_to(database):
+    first = add_dataset(database, origin=ORIGIN, sniffed={"delimiter": ";"})
+    second = share(database)
+    assert (second.location, second.sniffed) == (first.location, {"delimiter": ";"})
+    assert remove(database, first) is None
+    assert remove(database, second) == first.location
+    assert share(database) is None
+
+
+def test_of_several_the_newest_is_shared_and_never_somebody_elses(database):
+    add_dataset(database, owner="charles", origin=ORIGIN, location="theirs.arrow")
+    assert share(database) is None
+    for location in ("old.arrow", "new.arrow"):
+        add_dataset(database, origin=ORIGIN, location=location)
+    assert share(database).location == "new.arrow"
+
+
+def test_whoever_deletes_and_shares_at_once_the_file_goes_with_its_last_dataset(
+    database, database_url, connect, thorough
+):
+    own = [connect(database_url) for _ in range(4)]
+    for turn in range(200 if thorough else 15):
+        two = [add_dataset(database, origin=ORIGIN, location=f"{turn}.arrow") for _ in range(2)]
+
+        def act(number, two=two):
+            return remove(own[number], two[number]) if number < 2 else share(own[number])
+
+        removed = race(2 + turn % 3, act)[:2]
+        left = page(database).items
+        assert removed.count(f"{turn}.arrow") == (not left), (turn, removed)
+        for dataset in left:
+            assert dataset.location == f"{turn}.arrow"
+            removed.append(remove(database, dataset))
+        assert removed.count(f"{turn}.arrow") == 1

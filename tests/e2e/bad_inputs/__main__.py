@@ -19,7 +19,9 @@ HEAD = """# Bad inputs
 What the service answers to what it should never be sent, row by row over HTTP, on SQLite and on
 PostgreSQL with Redis and S3. Every refusal is an RFC 9457 problem with the place, nothing is
 stored, and the service answers right after. The tests are in `tests/e2e/bad_inputs/`; what no HTTP
-library would send is in `tests/e2e/test_raw_requests.py`.
+library would send is in `tests/e2e/test_raw_requests.py`, and so are uploads that are cut (76).
+Three numbers of uploads have no row: a class may be any value (63), a digest is not looked at (74),
+and an upload has no parts (75).
 
 The last columns are the most memory that the processes serving HTTP took meanwhile, in MiB above
 what they take at rest; the tests allow {allowed} MiB. There an upload may have {upload} MiB and

@@ -10,6 +10,8 @@ import zlib
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 def lines(*rows: str) -> bytes:
@@ -21,9 +23,9 @@ def gzip_bomb(size: int) -> bytes:
     return gzip.compress(b"a\n" + b"1\n" * (size // 2), 1)
 
 
-def npy(descr: str, shape: str, data: bytes = b"", *, fortran: bool = False) -> bytes:
+def npy(descr: str, shape: str, data: bytes = b"", *, fortran: object = False) -> bytes:
     """Write an array whose header says what it likes."""
-    header = f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}".encode()
+    header = f"{{'descr': {descr}, 'fortran_order': {fortran!r}, 'shape': {shape}, }}".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
 
 
@@ -58,11 +60,83 @@ def encrypted(data: bytes) -> bytes:
     return data
 
 
-def symlink() -> bytes:
+def symlink(name: str = "a.npy") -> bytes:
     """Write an archive whose only member points to another file."""
-    member = zipfile.ZipInfo("a.npy")
+    member = zipfile.ZipInfo(name)
     member.create_system, member.external_attr = 3, 0o120777 << 16
     return archive((member, b"/etc/passwd"))
+
+
+def deep(size: int, name: str, begin: bytes = b"", said: int | None = None) -> bytes:
+    """Write an archive of one member: what it begins with, and then so many zeros.
+
+    Parameters
+    ----------
+    size : int
+        In steps of 16 MiB.
+    name : str
+    begin : bytes
+    said : int, optional
+        How large the member is as the archive says, unless that is so.
+    """
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    first = packer.compress(begin) + packer.flush(zlib.Z_FULL_FLUSH)
+    step = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = first + step * (size >> 24) + packer.flush()
+    file = archive((name, b""))
+    sizes = struct.pack("<LL", len(packed), len(begin) + size if said is None else said)
+    local = 30 + len(name)
+    directory = file.index(b"PK\x01\x02")
+    listed, end = file[directory : file.index(b"PK\x05\x06")], file[file.index(b"PK\x05\x06") :]
+    listed = listed[:20] + sizes + listed[28:]
+    place = struct.pack("<L", local + len(packed))
+    return file[:18] + sizes + file[26:local] + packed + listed + end[:16] + place + end[20:]
+
+
+def image(width: int = 1, height: int = 1) -> bytes:
+    """Write a PNG file that says that it has so many pixels."""
+    header = b"IHDR" + struct.pack(">LLBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(b"\0\0"), b"IEND"]
+    written = [
+        struct.pack(">L", len(each) - 4) + each + struct.pack(">L", zlib.crc32(each))
+        for each in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+def zstd_bomb(size: int) -> bytes:
+    """Pack so many bytes of a table of one column."""
+    return bytes(pa.compress(b"a\n" + b"1\n" * (size // 2), "zstd", asbytes=True))
+
+
+def parquet(**columns: Any) -> bytes:
+    """Write columns as Parquet, each value as it is."""
+    packed = io.BytesIO()
+    pq.write_table(pa.table(columns), packed, compression="zstd", use_dictionary=False)
+    return packed.getvalue()
+
+
+def twice() -> bytes:
+    """Write a Parquet file with two columns of one name."""
+    packed = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]), packed)
+    return packed.getvalue()
+
+
+def arrow(**columns: Any) -> bytes:
+    """Write columns as an Arrow file that is packed."""
+    packed, table = io.BytesIO(), pa.table(columns)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(packed, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return packed.getvalue()
+
+
+def damaged(data: bytes, at: int) -> bytes:
+    """Change a byte."""
+    changed = bytearray(data)
+    changed[at] ^= 0xFF
+    return bytes(changed)
 
 
 def crowded(members: int, overlapping: bytes = b"") -> bytes:

@@ -8,12 +8,24 @@ from typing import Any
 
 import httpx
 
+from tests.e2e.conftest import GUARDED
 from tests.e2e.services import Caller
 
 USED_KEY = "bad-inputs"
 """An Idempotency-Key that came with a job of Ada's."""
 
+DATASETS = "/v1/datasets"
+
 JSON = {"Content-Type": "application/json"}
+
+CSV, JSON_ARRAY, NDJSON = "text/csv", "application/json", "application/x-ndjson"
+NPZ, ZIP = "application/x-npz", "application/zip"
+PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.file"
+
+UNPACKED_LIMIT_BYTES, CELL_LIMIT = (
+    int(GUARDED[f"CHAINRULE_{name}"]) for name in ("UNPACKED_LIMIT_BYTES", "CELL_LIMIT")
+)
+UNPACKED, CELLS = f"{UNPACKED_LIMIT_BYTES:,}", f"{CELL_LIMIT:,}"
 
 
 @dataclass(frozen=True)
@@ -108,3 +120,20 @@ def predicted(item: int, name: str, instances: Any, pointer: str, says: str) -> 
         return w.ada.post(f"/v1/models/{w.model}/predict", json={"instances": instances})
 
     return Row(item, name, send, 422, says, pointer)
+
+
+def uploaded(
+    item: int,
+    name: str,
+    body: bytes | Callable[[], bytes],
+    says: str,
+    kind: str = CSV,
+    status: int = 422,
+) -> Row:
+    """Upload bytes, which are made only now where they are many."""
+
+    def send(w: World) -> httpx.Response:
+        content = body if isinstance(body, bytes) else body()
+        return w.ada.post(DATASETS, content=content, headers={"Content-Type": kind})
+
+    return Row(item, name, send, status, says)

@@ -1,6 +1,6 @@
 """Every bad input is answered with what is wrong and where, and leaves nothing behind.
 
-The rows are in http.py, uploads.py, specs.py and lifecycle.py beside this;
+The rows are in http.py, uploads.py, binaries.py, specs.py and lifecycle.py beside this;
 docs/bad-inputs.md shows them with what was measured.
 """
 
@@ -18,14 +18,17 @@ from sqlalchemy import func, select
 from app.store.database import Database
 from app.store.tables import ArtifactChunk, Dataset, IdempotencyKey, Job, TrainedModel
 from tests.canaries import GUARDED_KEYS
-from tests.e2e.bad_inputs import http, lifecycle, specs, uploads
+from tests.e2e.bad_inputs import binaries, http, lifecycle, specs, uploads
 from tests.e2e.bad_inputs.rows import USED_KEY, Row, World
 from tests.e2e.conftest import Service
 from tests.e2e.services import Caller, alive
 
 pytestmark = pytest.mark.e2e
 
-ROWS = sorted([*http.ROWS, *uploads.ROWS, *specs.ROWS, *lifecycle.ROWS], key=lambda row: row.item)
+ROWS = sorted(
+    [row for part in (http, uploads, binaries, specs, lifecycle) for row in part.ROWS],
+    key=lambda row: row.item,
+)
 
 PEAK_BYTES = 384 << 20
 """What the processes that serve HTTP may take for one request, above what they take at rest."""

@@ -1,8 +1,9 @@
-"""Bad datasets: text that is no table, arrays that are none, bombs, and forms without a file."""
+"""Bad datasets: text that is no table, rows of JSON that are none, and forms without a file."""
 
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,46 +11,23 @@ import httpx
 import numpy as np
 
 from tests.e2e.bad_inputs import files
-from tests.e2e.bad_inputs.files import array_of, lines, npy, npz
-from tests.e2e.bad_inputs.http import DATASETS
-from tests.e2e.bad_inputs.rows import Row, World
+from tests.e2e.bad_inputs.files import lines, npz
+from tests.e2e.bad_inputs.rows import (
+    CELLS,
+    CSV,
+    DATASETS,
+    JSON_ARRAY,
+    NDJSON,
+    NPZ,
+    UNPACKED,
+    UNPACKED_LIMIT_BYTES,
+    Row,
+    World,
+    uploaded,
+)
 from tests.e2e.services import IRIS
 
-UNPACKED_LIMIT_BYTES = 64 << 20
-
-PARQUET, JSON = "application/vnd.apache.parquet", "application/json"
-CSV, NPZ, FORM = "text/csv", "application/x-npz", "multipart/form-data; boundary=b"
-CELL_LIMIT = 3_000_000
-CELLS = f"{CELL_LIMIT:,}"
-UNPACKED = f"{UNPACKED_LIMIT_BYTES:,}"
-NUMBERS = "expected numbers, booleans or strings"
-
-
-def uploaded(
-    item: int,
-    name: str,
-    body: bytes | Callable[[], bytes],
-    says: str,
-    kind: str = CSV,
-    status: int = 422,
-) -> Row:
-    """Upload bytes, which are made only now where they are many."""
-
-    def send(w: World) -> httpx.Response:
-        content = body if isinstance(body, bytes) else body()
-        return w.ada.post(DATASETS, content=content, headers={"Content-Type": kind})
-
-    return Row(item, name, send, status, says)
-
-
-def arrays(item: int, name: str, body: bytes | Callable[[], bytes], says: str) -> Row:
-    return uploaded(item, name, body, says, NPZ)
-
-
-def array(
-    item: int, name: str, descr: str, shape: str, says: str, data: bytes = b"", **said: Any
-) -> Row:
-    return arrays(item, name, array_of(npy(repr(descr), shape, data, **said)), says)
+FORM = "multipart/form-data; boundary=b"
 
 
 def filed(
@@ -60,11 +38,29 @@ def filed(
     return uploaded(item, name, body, says, FORM, status)
 
 
-def trained(item: int, name: str, table: bytes, pointer: str, says: str, **changes: Any) -> Row:
+def sent_with(item: int, name: str, table: Callable[[], bytes], says: str, **options: Any) -> Row:
+    """Upload a form with a table and options."""
+
+    def body() -> bytes:
+        said = files.part("options", json.dumps(options).encode())
+        return files.form(files.part("file", table(), "x.csv"), said)
+
+    return uploaded(item, name, body, says, FORM)
+
+
+def trained(
+    item: int,
+    name: str,
+    table: bytes | Callable[[], bytes],
+    pointer: str,
+    says: str,
+    **changes: Any,
+) -> Row:
     """Train on a table that is good to upload, and no good for that."""
 
     def send(w: World) -> httpx.Response:
-        made = w.ada.post(DATASETS, content=table, headers={"Content-Type": CSV}).json()["id"]
+        content = table if isinstance(table, bytes) else table()
+        made = w.ada.post(DATASETS, content=content, headers={"Content-Type": CSV}).json()["id"]
         try:
             return w.ada.post("/v1/jobs", json=w.spec(dataset=made, **{"target": "y", **changes}))
         finally:
@@ -125,6 +121,20 @@ TEXT = [
         56, "a quote in the header", lines('a,"b', "1,2"), "line 1: a quoted value is not closed"
     ),
     uploaded(57, "NUL in a name", b"a\0b,c\n1,2\n", "line 1: holds the control character 0x00"),
+    uploaded(57, "NUL in a value", b"a,b\n1,\0\n", "line 2: holds the control character 0x00"),
+    sent_with(
+        58,
+        "a word half-way down 100,000 numbers",
+        lambda: lines("x,y", *["1,a"] * 50_000, "one,a", *["1,a"] * 50_000),
+        "column 'x': line 50,002 holds 'one', but `types` says number",
+        types={"x": "number"},
+    ),
+    uploaded(
+        58,
+        "the 30th of February",
+        lines("day,x", "2026-02-28,1", "2026-02-30,2", "2026-03-01,3"),
+        "column 'day': line 3 holds '2026-02-30', but no calendar has such a day",
+    ),
     uploaded(60, "a name twice", lines("a,a", "1,2"), "line 1, column 'a': appears 2 times"),
     uploaded(60, "no name", lines("a,", "1,2"), "line 1: column 2 has no name"),
     uploaded(
@@ -153,7 +163,39 @@ TEXT = [
         gzip.compress(lines("a,b", "1,2")) + gzip.compress(lines("1")),
         "line 3: expected 2 values",
     ),
+    uploaded(
+        65,
+        "1 MB of gzip that unpack to 1 GiB",
+        lambda: gzip.compress(bytes(1 << 24)) * 64,
+        f"the gzip file unpacks to more than the {UNPACKED} bytes allowed",
+    ),
+    uploaded(
+        65,
+        "a zstd bomb",
+        lambda: files.zstd_bomb(UNPACKED_LIMIT_BYTES + 2),
+        f"the zstd file unpacks to more than the {UNPACKED} bytes allowed",
+    ),
     uploaded(65, "gzip in gzip", gzip.compress(gzip.compress(lines("a", "1"))), "line 1: holds"),
+]
+
+RECORDS = [
+    uploaded(
+        53,
+        "an object of 100,000 names",
+        lambda: json.dumps([{f"c{n}": 1 for n in range(100_000)}]).encode(),
+        "line 1: 100,000 columns; at most 16,384 are allowed",
+        JSON_ARRAY,
+    ),
+    uploaded(
+        60, "a name twice in an object", b'[{"a": 1, "a": 2}]', "line 1: the name 'a'", JSON_ARRAY
+    ),
+    uploaded(70, "a row of JSON that is nested", b'[{"a": []}]', "holds an array", JSON_ARRAY),
+    uploaded(70, "rows that are arrays", b"[[1, 2], [3]]", "line 1: expected an", JSON_ARRAY),
+    uploaded(70, "null for a row", b'[{"a": 1}, null]', "line 1: expected an object", JSON_ARRAY),
+    uploaded(70, "JSON cut short", b'[{"a": 1},', "line 1: expected an object after", JSON_ARRAY),
+    uploaded(70, "a line that is no JSON", b'{"a": 1}\n{"a":', "line 2: not JSON", NDJSON),
+    uploaded(70, "a line that is no object", b'{"a": 1}\n7', "line 2: expected an object", NDJSON),
+    uploaded(70, "objects without names", b"{}\n{}\n", "the objects are empty", NDJSON),
 ]
 
 VALUES = [
@@ -191,6 +233,30 @@ VALUES = [
         "given twice",
         target=["y", "y"],
     ),
+    trained(
+        61,
+        "a target that is all missing",
+        lines("x,y", "1,", "2,NA"),
+        "/target",
+        "column 'y' has no value in any of its 2 rows",
+    ),
+    trained(
+        61,
+        "a target of 100,000 classes",
+        lambda: lines("x,y", *(f"1,w{n}" for n in range(100_000))),
+        "/task",
+        "column 'y' holds",
+    ),
+    sent_with(
+        61,
+        "100,000 levels of what `types` calls a category",
+        lambda: lines("x,y", *(f"w{n},{n % 2}" for n in range(100_000))),
+        "column 'x': more than 65,536 levels; `types` may say text",
+        types={"x": "category"},
+    ),
+    trained(
+        62, "one row and no more", lines("x,y", "1,a"), "/target", "column 'y' holds one class"
+    ),
     trained(62, "one class", lines("x,y", "1,a", "2,a"), "/target", "column 'y' holds one class"),
     trained(
         62,
@@ -203,68 +269,8 @@ VALUES = [
     ),
 ]
 
-ARRAYS = [
-    arrays(
-        66,
-        "traversal in the names",
-        lambda: npz(**{"../../x\n": np.zeros(2)}),
-        "control characters",
-    ),
-    arrays(66, "300,000 members", lambda: files.crowded(300_000), "lists its members in"),
-    arrays(
-        66,
-        "members that overlap",
-        lambda: files.crowded(100, npy("'<f4'", f"({1 << 18},)", bytes(1 << 20))),
-        f"unpacks to more than the {UNPACKED} bytes",
-    ),
-    arrays(66, "an encrypted member", files.encrypted(array_of(b"x")), "cannot be read as arrays"),
-    arrays(66, "a symbolic link", files.symlink(), "is not an array"),
-    arrays(
-        67, "an NPZ bomb", lambda: npz(a=np.zeros((1 << 13, 1 << 10))), f"than the {UNPACKED} bytes"
-    ),
-    arrays(
-        67,
-        "more values than may be read",
-        lambda: npz(a=np.zeros(60 << 20, np.uint8)),
-        f"holds more than the {CELLS} values allowed",
-    ),
-    arrays(67, "another file inside", files.archive(("readme.txt", b"hello")), "is not an array"),
-    arrays(67, "no arrays", lambda: npz(), "holds no arrays"),
-    arrays(
-        67, "rows that differ", lambda: npz(a=np.zeros(2), b=np.zeros(3)), "column 'b': has 3 rows"
-    ),
-    arrays(68, "no magic", array_of(b"x" * 100), "is not an array"),
-    arrays(
-        68, "version 9", array_of(b"\x93NUMPY\x09\x00" + bytes(100)), "cannot be read as arrays"
-    ),
-    arrays(
-        68,
-        "a header of 4 GiB",
-        array_of(b"\x93NUMPY\x02\x00" + b"\xff" * 4 + b" " * 100),
-        "cannot be read as arrays",
-    ),
-    arrays(
-        68, "a header that is code", array_of(npy("__import__('os').getcwd()", "(1,)")), "cannot be"
-    ),
-    arrays(68, "objects", lambda: npz(a=np.array([{}], object)), "cannot be read as arrays"),
-    arrays(68, "a structure", lambda: npz(a=np.zeros(2, [("x", "f4")])), NUMBERS),
-    array(68, "strings of nothing", "|S0", f"({10**12},)", NUMBERS),
-    array(68, "complex numbers", "<c16", "(1,)", NUMBERS, bytes(16)),
-    array(68, "times", "<M8[s]", "(1,)", NUMBERS, bytes(8)),
-    array(68, "no dimension", "<f8", "()", "has no rows", bytes(8)),
-    array(68, "70 dimensions", "<f8", f"({'1,' * 70})", "cannot be read as arrays", bytes(8)),
-    array(68, "a negative length", "<f8", "(-1,)", "cannot be read as arrays"),
-    array(68, "a length that overflows", "<f8", f"({2**62}, {2**62})", "cannot be read as arrays"),
-    array(
-        68, "10^12 numbers in 8 bytes", "<f8", f"({10**12},)", "cannot be read as arrays", bytes(8)
-    ),
-    array(68, "fewer bytes than numbers", "<f8", "(9,)", "cannot be read as arrays", bytes(8)),
-]
-
 FORMS = [
-    uploaded(69, "parquet cut short", b"PAR1", "not a whole Parquet file", PARQUET),
-    uploaded(70, "a row of JSON that is nested", b'[{"a": []}]', "holds an array", JSON),
-    arrays(71, "a table that is called arrays", IRIS.read_bytes(), "not an NPZ file"),
+    uploaded(71, "a table that is called arrays", IRIS.read_bytes(), "not an NPZ file", NPZ),
     uploaded(71, "arrays that are called a table", lambda: npz(a=np.zeros(3)), "", CSV),
     filed(71, "a file of an unknown kind", "x.exe", 422, "/format: cannot tell the format"),
     filed(
@@ -314,4 +320,4 @@ FORMS = [
     ),
 ]
 
-ROWS = [*TEXT, *VALUES, *ARRAYS, *FORMS]
+ROWS = [*TEXT, *RECORDS, *VALUES, *FORMS]

@@ -8,7 +8,7 @@ from math import inf, nan, sqrt
 import numpy as np
 import pytest
 
-from engine.data import profiling
+from engine.data import profiling, summaries
 from engine.data.profiling import QUANTILES, TOP, ColumnProfile, Profiler, profile
 from engine.data.table import Column, Table
 from tests.engine.beginnings import column
@@ -200,7 +200,8 @@ def test_a_profile_in_pieces_is_that_of_the_whole(rng):
 
 
 def test_very_many_values_are_counted_up_to_a_bound_and_sampled(rng, monkeypatch):
-    monkeypatch.setattr(profiling, "DISTINCT", 500)
+    for module in (profiling, summaries):
+        monkeypatch.setattr(module, "DISTINCT", 500)
     monkeypatch.setattr(profiling, "SAMPLED_ROWS", 2000)
     values = rng.normal(size=50_000)
     words = np.array([f"w{value:.5f}" for value in values], dtype=object)

@@ -34,6 +34,43 @@ def test_classes_are_the_sorted_values_and_labels_their_positions(values, classe
     assert encoder.transform(rows).dtype == np.intp
 
 
+def in_words(*values, words=("no", "yes")):
+    return Table((Column("y", "boolean", np.array(values, dtype=float), words),))
+
+
+def test_classes_in_words_keep_them():
+    encoder = ClassEncoder.fit(in_words(1, 0, 1, nan), "y")
+    assert encoder.classes == ("no", "yes")
+    assert encoder.transform(in_words(1, 0)).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("words", [(), ("no", "yes"), ("F", "T")])
+@pytest.mark.parametrize("later", [(), ("no", "yes"), ("N", "Y")])
+def test_the_words_of_a_class_may_be_others_later(words, later):
+    encoder = ClassEncoder.fit(in_words(1, 0, words=words), "y")
+    assert encoder.transform(in_words(1, 0, 1, words=later)).tolist() == [1, 0, 1]
+
+
+def test_a_category_later_has_the_words_that_are_classes():
+    encoder = ClassEncoder.fit(in_words(1, 0), "y")
+    assert encoder.transform(table(y=["yes", "no"])).tolist() == [1, 0]
+    with pytest.raises(SchemaError, match="'maybe'"):
+        encoder.transform(table(y=["yes", "maybe"]))
+
+
+def test_of_three_classes_a_word_is_the_one_that_is_called_so():
+    encoder = ClassEncoder("y", ("maybe", "no", "y", "yes"))
+    assert encoder.transform(in_words(1, 0)).tolist() == [3, 1]
+    with pytest.raises(SchemaError, match="got True"):
+        encoder.transform(in_words(1, 0, words=()))
+
+
+@pytest.mark.parametrize("name", ["yes", "Yes", "t", True])
+def test_a_class_in_words_can_be_asked_for_by_what_it_means(name):
+    assert ClassEncoder("y", ("no", "yes")).label(name) == 1
+    assert ClassEncoder("y", (False, True)).label(name) == 1
+
+
 def test_text_can_be_a_class():
     rows = Table((Column("y", "text", np.array(["b", "a", "b"], dtype=object)),))
     encoder = ClassEncoder.fit(rows, "y")

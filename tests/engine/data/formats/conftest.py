@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.data.formats import delimited
+from engine.data.formats import decoding, delimited
 from tests.engine.data.formats.files import Folder
 
 
@@ -24,7 +24,7 @@ def small_pieces(monkeypatch):
     """Have text read in pieces of so many bytes."""
 
     def read_in_pieces(size):
-        monkeypatch.setattr(delimited, "PIECE_BYTES", size)
+        monkeypatch.setattr(decoding, "PIECE_BYTES", size)
         monkeypatch.setattr(delimited, "COLUMN_BYTES", 0)
 
     return read_in_pieces

@@ -136,6 +136,7 @@ HUGE_HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000
         archive(x=b""),
         archive(x=b"text"),
         archive(x=GOOD[:-1]),
+        archive(x=GOOD + bytes(8)),
         archive(x=npy(header="{'descr': '<f8'")),
         archive(x=npy(header="not a dict")),
         archive(x=npy(header=HUGE_HEADER)),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.formats import delimited, kinds, names
+from engine.data.formats import decoding, delimited, kinds, names
 from engine.spec import MAX_NAME_LENGTH
 from tests.engine.data.formats.files import types, values
 
@@ -165,7 +165,7 @@ def test_rows_are_cut_where_a_csv_reader_ends_them(shared_folder, rows, size, li
     written = io.StringIO()
     csv.writer(written, lineterminator=lines).writerows([("x", "y"), *rows, ("end", "end")])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(delimited, "PIECE_BYTES", size)
+        patched.setattr(decoding, "PIECE_BYTES", size)
         patched.setattr(delimited, "COLUMN_BYTES", 0)
         table = shared_folder.read(
             written.getvalue(), types={"x": "text", "y": "text"}, delimiter=",", header=True

@@ -154,11 +154,59 @@ def test_one_late_day_decides_for_the_whole_column(folder, small_pieces):
 
 
 def test_a_day_that_no_calendar_has_is_named_with_its_line(folder):
-    column = folder.column("28.2.2026", "1.2.2026", "30.2.2026", "1.3.2026")
-    assert column.type == "category"
-    assert column.notes == [
-        "dates (day.month.year) up to line 4, where it holds '30.2.2026'; taken as category"
-    ]
+    error = folder.refusal("x\n28.2.2026\n1.2.2026\n30.2.2026\n1.3.2026\n")
+    assert str(error) == (
+        "column 'x': line 4 holds '30.2.2026', but no calendar has such a day; the others are "
+        "dates (day.month.year); mend it, name it in `missing`, or let `types` say category or text"
+    )
+
+
+NO_DAYS = {
+    "29 February": ["2024-02-29", "2023-02-29", "2023-03-01"],
+    "31 April": ["30/04/2023", "31/04/2023", "13/04/2023"],
+    "month 13": ["2023-12-01", "2023-12-02", "2023-13-01"],
+    "nothing": ["2023-12-01", "2023-12-02", "0000-00-00"],
+    "American": ["02/30/2023", "02/28/2023", "12/31/2023"],
+    "with a time": ["2023-02-28 09:30", "2023-02-29 09:30", "2023-03-01 10:00"],
+    "with a zone": ["2023-02-28T09:30:00Z", "2023-02-29T09:30:00Z", "2023-03-01T10:00:00Z"],
+    "blanks": [" 2023-12-01", "2023-12-32", "2023-12-02 ", "2023-12-03"],
+    "one in ten": [*["1.3.2026"] * 18, "31.4.2026", "32.4.2026"],
+}
+
+
+@pytest.mark.parametrize("cells", NO_DAYS.values(), ids=NO_DAYS)
+def test_a_day_that_no_calendar_has_is_refused_among_dates(folder, small_pieces, cells):
+    reasons = []
+    for size in (1 << 20, 8):
+        small_pieces(size)
+        reasons.append(str(folder.refusal("\n".join(["x", *cells, ""]), delimiter=",")))
+    assert "no calendar has such a day" in reasons[0]
+    assert reasons[0] == reasons[1]
+
+
+NO_DATES = {
+    "two values": ["2023-02-28", "2023-02-29"],
+    "many": [*["1.3.2026"] * 8, "31.4.2026", "32.4.2026"],
+    "numbers of a telephone": ["12-34-5678", "01-02-2003", "55-12-3456", "11-11-1111"],
+    "versions": ["2024.1.1", "2024.1.2", "2024.2.0", "2024.2.1"],
+    "weeks": ["2024-11", "2024-12", "2024-13"],
+    "and a word": ["2023-02-28", "2023-02-29", "2023-03-01", "soon"],
+    "an hour": ["2023-02-28 23:00", "2023-02-28 25:00", "2023-03-01 10:00"],
+}
+
+
+@pytest.mark.parametrize("cells", NO_DATES.values(), ids=NO_DATES)
+def test_what_only_looks_like_a_date_is_a_category(folder, small_pieces, cells):
+    for size in (1 << 20, 8):
+        small_pieces(size)
+        assert folder.column(*cells).type == "category"
+
+
+def test_the_caller_says_what_a_day_that_no_calendar_has_is(folder):
+    cells = ["2023-12-01", "2023-12-02", "0000-00-00"]
+    assert folder.column(*cells, types={"x": "category"}).distinct == 3
+    column = folder.column(*cells, missing=("0000-00-00",))
+    assert (column.type, column.missing) == ("timestamp", 1)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +219,37 @@ def test_words_for_true_and_false_are_booleans(folder, cells):
 
 
 def test_other_words_than_true_and_false_are_named(folder):
-    assert folder.column("yes", "no").notes == ["'no' and 'yes' are read as true and false"]
-    assert folder.column("true", "False").notes == []
+    column = folder.column("yes", "No", "no", "no")
+    assert column.notes == ["'yes' is read as true", "'No' and 'no' are read as false"]
+    assert column.top == [["no", 3], ["yes", 1]]
+    column = folder.column("true", "False")
+    assert (column.notes, column.top) == ([], [[False, 1], [True, 1]])
     assert folder.column("yes", "no", "maybe").type == "category"
+
+
+@pytest.mark.parametrize(
+    ("cells", "levels"),
+    [
+        (["yes", "no"], ("no", "yes")),
+        (["N", "Y", "Y", "N"], ("N", "Y")),
+        (["YES", "no", "NO", "NO"], ("NO", "YES")),
+        (["yes", "true", "true", "false"], ()),
+        (["Yes", "Yes"], ("No", "Yes")),
+        (["NO"], ("NO", "YES")),
+        (["f"], ("f", "t")),
+        (["N"], ("N", "Y")),
+    ],
+)
+def test_the_words_for_true_and_false_are_kept(folder, small_pieces, cells, levels):
+    for size in (1 << 20, 4):
+        small_pieces(size)
+        assert folder.read("\n".join(["x", *cells, ""])).column("x").levels == levels
+
+
+def test_rows_show_the_words_that_are_kept(folder):
+    folder.read("x,y\nNo,true\nyes,false\nyes,true\n,\nNo,true\nNo,true\n")
+    shown = [(row["x"], row["y"]) for row in first_rows(folder.kept, 4)]
+    assert shown == [("No", True), ("yes", False), ("yes", True), (None, None)]
 
 
 MARKS = ["", "NA", "N/A", "?", "-", "null", "NULL", "NaN", "nan", " NA "]

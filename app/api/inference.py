@@ -1,0 +1,314 @@
+"""The Open Inference Protocol V2 over the same models, with Triton's binary tensors.
+
+A model has one input for each of its columns; where all of them are numbers it
+has one for them all, and takes them one by one as well. Errors are what the
+protocol says: an object with `error`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from werkzeug.exceptions import BadRequest
+
+from app.api import schemas, tensors
+from app.api.conditional import answer
+from app.api.errors import BodyError
+from app.api.once import once_apart
+from app.api.service import states
+from app.api.services import owner, reading, services
+from app.api.tensors import Inference, Values
+from app.config import VERSION
+from app.predictor import Served
+from app.store import names, trained_models
+from app.store.errors import NotFoundError
+from engine.data.table import NUMERIC, Column, InputColumn, Table, column_of, nearest
+from engine.errors import SchemaError
+from engine.model import Model
+
+bp = APIBlueprint("inference", __name__, url_prefix="/v2", abp_tags=[Tag(name="Inference")])
+
+HEADER = "Inference-Header-Content-Length"
+
+WHOLE = "input"
+"""The name of the tensor that holds all columns."""
+
+PACKED_BYTES = 1024
+"""Shorter answers are not packed, whoever would take them so."""
+
+SHOWN_VERSIONS = 100
+
+ONLY_VERSION = "1"
+"""Of a model that is asked for by its id, for it never changes."""
+
+_SERVER = schemas.InferenceServer(
+    name="chainrule", version=VERSION, extensions=["binary_tensor_data"]
+)
+
+_INFER_BODY = {
+    "required": True,
+    "description": "Tensors as JSON, or JSON and binary data; gzip and deflate are unpacked.",
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/InferenceRequest"}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+@bp.get("", responses={200: schemas.InferenceServer})
+def server() -> Response:
+    """Say what serves."""
+    return answer(_SERVER)
+
+
+@bp.get("/", responses={200: schemas.InferenceServer})
+def server_again() -> Response:
+    """Say what serves, at the other of the two addresses that clients know."""
+    return answer(_SERVER)
+
+
+@bp.get("/health/live", responses={200: schemas.InferenceLive})
+def live() -> Response:
+    """Answer while the process serves."""
+    return answer(schemas.InferenceLive(live=True))
+
+
+@bp.get("/health/ready", responses={200: schemas.InferenceReady, 503: schemas.InferenceReady})
+def ready() -> Response:
+    """Answer 200 while every dependency answers, else 503."""
+    is_ready = all(state == "ok" for state in states().values())
+    return answer(schemas.InferenceReady(ready=is_ready, live=True), 200 if is_ready else 503)
+
+
+@bp.get("/models/<model_id>", responses={200: schemas.InferenceModel})
+def model(path: schemas.ModelPath) -> Response:
+    """Show the tensors of a model."""
+    return _metadata(path.model_id, None)
+
+
+@bp.get("/models/<model_id>/versions/<version>", responses={200: schemas.InferenceModel})
+def model_version(path: schemas.ModelVersionPath) -> Response:
+    """Show the tensors of a version of a model."""
+    return _metadata(path.model_id, path.version)
+
+
+@bp.get("/models/<model_id>/ready", responses={200: schemas.InferenceModelReady})
+def model_ready(path: schemas.ModelPath) -> Response:
+    """Answer 200 if a model can be asked."""
+    _served(path.model_id, None)
+    return answer(schemas.InferenceModelReady(name=path.model_id, ready=True))
+
+
+@bp.get("/models/<model_id>/versions/<version>/ready", responses={200: schemas.InferenceModelReady})
+def model_version_ready(path: schemas.ModelVersionPath) -> Response:
+    """Answer 200 if a version of a model can be asked."""
+    _served(path.model_id, path.version)
+    return answer(schemas.InferenceModelReady(name=path.model_id, ready=True))
+
+
+@bp.post(
+    "/models/<model_id>/infer",
+    responses={200: schemas.InferenceResponse},
+    openapi_extensions={"requestBody": _INFER_BODY},
+)
+def infer(path: schemas.ModelPath) -> Response:
+    """Predict rows that are sent as tensors."""
+    return once_apart(lambda: _infer(path.model_id, None))
+
+
+@bp.post(
+    "/models/<model_id>/versions/<version>/infer",
+    responses={200: schemas.InferenceResponse},
+    openapi_extensions={"requestBody": _INFER_BODY},
+)
+def infer_version(path: schemas.ModelVersionPath) -> Response:
+    """Predict rows with a version of a model."""
+    return once_apart(lambda: _infer(path.model_id, path.version))
+
+
+def _served(reference: str, version: str | None) -> Served:
+    """Return a model by its id or its name, or the one that had the name in a version."""
+    if version is None:
+        return services().predictor.model(owner(), reference)
+    if reference.startswith(f"{trained_models.PREFIX}_"):
+        if version != ONLY_VERSION:
+            raise NotFoundError("version", version)
+        return services().predictor.model(owner(), reference)
+    with reading() as session:
+        model_id = names.model_of(session, owner(), reference, version)
+    return services().predictor.model(owner(), model_id)
+
+
+def _metadata(reference: str, version: str | None) -> Response:
+    _, found = _served(reference, version)
+    return answer(
+        schemas.InferenceModel(
+            name=reference,
+            versions=_versions(reference),
+            platform="chainrule_numpy",
+            inputs=_inputs(found),
+            outputs=_outputs(found),
+        )
+    )
+
+
+def _versions(reference: str) -> list[str]:
+    if reference.startswith(f"{trained_models.PREFIX}_"):
+        return [ONLY_VERSION]
+    with reading() as session:
+        page = names.history(session, owner(), reference, limit=SHOWN_VERSIONS, cursor=None)
+    return [str(switch.version) for switch in reversed(page.items)]
+
+
+def _inputs(found: Model) -> list[schemas.InferenceTensor]:
+    if _is_whole(found):
+        shape = [-1, len(found.inputs)]
+        return [schemas.InferenceTensor(name=WHOLE, datatype=_precision(found), shape=shape)]
+    return [
+        schemas.InferenceTensor(
+            name=column.name, datatype=_datatype(found, column), shape=[-1, *column.shape]
+        )
+        for column in found.inputs
+    ]
+
+
+def _is_whole(found: Model) -> bool:
+    """Whether all columns can be sent as one tensor."""
+    names_of = {column.name for column in found.inputs}
+    return WHOLE not in names_of and all(column.type in NUMERIC for column in found.inputs)
+
+
+def _precision(found: Model) -> str:
+    return "FP32" if found.settings.precision == "float32" else "FP64"
+
+
+def _datatype(found: Model, column: InputColumn) -> str:
+    if column.type in NUMERIC or column.type == "tensor":
+        return _precision(found)
+    return "BYTES"
+
+
+def _outputs(found: Model) -> list[schemas.InferenceTensor]:
+    """Describe the outputs, as `_answers` gives them."""
+    if found.classes is None:
+        return [
+            schemas.InferenceTensor(name=name, datatype="FP64", shape=[-1])
+            for name in found.outputs
+        ]
+    classes = {"classes": list(found.classes)}
+    return [
+        schemas.InferenceTensor(name="label", datatype="BYTES", shape=[-1]),
+        schemas.InferenceTensor(
+            name="probabilities",
+            datatype=_precision(found),
+            shape=[-1, len(found.classes)],
+            parameters=classes,
+        ),
+    ]
+
+
+def _infer(reference: str, version: str | None) -> Response:
+    model_id, found = _served(reference, version)
+    asked = _asked(found)
+    y = found.predict(_table(found, asked.inputs))
+    answers = _answers(found, y)
+    wanted = dict.fromkeys(answers, asked.is_binary) if asked.outputs is None else asked.outputs
+    for place, name in enumerate(wanted):
+        if name not in answers:
+            reason = f"the model has no output {name!r}{nearest(name, answers)}"
+            raise BodyError(f"/outputs/{place}/name", reason)
+    head: dict[str, Any] = {"model_name": reference, "parameters": {"model": model_id}}
+    head["model_version"] = version or _versions(reference)[-1]
+    if asked.id is not None:
+        head["id"] = asked.id
+    chosen = ((name, answers[name], is_binary) for name, is_binary in wanted.items())
+    return _respond(*tensors.write(head, chosen))
+
+
+def _asked(found: Model) -> Inference:
+    """Read what is asked of a model."""
+    limit = services().settings.body_limit_bytes
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    body = tensors.unpack(request.get_data(), encoding, limit)
+    sent = request.headers.get(HEADER)
+    if sent is None:
+        return tensors.read(body, None)
+    if not (sent.isascii() and sent.isdecimal() and len(sent) < 19):
+        raise BadRequest(f"{HEADER}: expected a number of bytes, got {sent[:40]!r}")
+    if int(sent) > 0:
+        return tensors.read(body, int(sent))
+    [*inputs] = _inputs(found)
+    if len(inputs) != 1 or inputs[0].datatype == "BYTES":
+        raise BadRequest(f"{HEADER} 0 is for models of one input of numbers; name the inputs")
+    only = inputs[0]
+    return tensors.read_raw(body, only.name, only.datatype, tuple(only.shape[1:]))
+
+
+def _table(found: Model, inputs: dict[str, Values]) -> Table:
+    """Put tensors into a table of the model's columns."""
+    if _is_whole(found) and list(inputs) == [WHOLE]:
+        inputs = _columns(found, inputs[WHOLE])
+    known = [column.name for column in found.inputs]
+    for name in inputs:
+        if name not in known:
+            reason = f"the model has no input {name!r}{nearest(name, known)}"
+            raise BodyError("/inputs", reason)
+    missing = [name for name in known if name not in inputs]
+    if missing:
+        raise BodyError("/inputs", f"the input {missing[0]!r} is missing, one of {len(missing)}")
+    lengths = {name: values.shape[0] if values.ndim else 0 for name, values in inputs.items()}
+    if len(set(lengths.values())) > 1 or not max(lengths.values()):
+        raise BodyError("/inputs", f"expected as many rows in every input, got {lengths}"[:500])
+    return Table(tuple(_column(column, inputs[column.name]) for column in found.inputs))
+
+
+def _columns(found: Model, whole: Values) -> dict[str, Values]:
+    if whole.ndim != 2 or whole.shape[1] != len(found.inputs):
+        wanted = f"the shape [rows, {len(found.inputs)}]"
+        raise BodyError("/inputs/0/shape", f"expected {wanted}, got {list(whole.shape)}")
+    return {column.name: whole[:, place] for place, column in enumerate(found.inputs)}
+
+
+def _column(column: InputColumn, values: Values) -> Column:
+    """Return a column of the table; one value a row may also have a dimension of its own."""
+    rows = len(values)
+    if column.type != "tensor" and values.size == rows:
+        values = values.reshape(rows)
+    wanted = (rows, *column.shape)
+    if values.size == np.prod(wanted):
+        values = values.reshape(wanted)
+    if values.shape != wanted:
+        reason = f"{column.name!r}: expected the shape {list(wanted)}, got {list(values.shape)}"
+        raise BodyError("/inputs", reason)
+    if values.dtype == object or column.type not in NUMERIC | {"tensor"}:
+        try:
+            return column_of(column, values.tolist())
+        except SchemaError as error:
+            raise BodyError("/inputs", str(error)) from error
+    return Column(column.name, column.type, values.astype(np.float64))
+
+
+def _answers(found: Model, y: Values) -> dict[str, Values]:
+    """Return the outputs by name."""
+    if found.classes is None:
+        return {name: y[:, place].astype(np.float64) for place, name in enumerate(found.outputs)}
+    said = [name if isinstance(name, str) else json.dumps(name) for name in found.classes]
+    labels = np.array(said, dtype=object)[y.argmax(axis=1)]
+    return {"label": labels, "probabilities": y}
+
+
+def _respond(body: bytes, header_bytes: int | None) -> Response:
+    kind = "application/json" if header_bytes is None else "application/octet-stream"
+    packing = request.accept_encodings.best_match(list(tensors.PACKINGS))
+    response = Response(body, content_type=kind)
+    if packing and len(body) >= PACKED_BYTES:
+        response.set_data(tensors.pack(body, packing))
+        response.headers["Content-Encoding"] = packing
+    if header_bytes is not None:
+        response.headers[HEADER] = str(header_bytes)
+    return response

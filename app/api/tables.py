@@ -1,0 +1,141 @@
+"""Predictions as tables: rows that come as CSV or Arrow, and answers in the form that is wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from flask import Response, request
+from werkzeug.wsgi import wrap_file
+
+from app.api.bodies import TABLES
+from app.api.conditional import answer_json
+from app.api.drawings import wanted_form
+from app.api.errors import BodyError
+from app.api.services import services
+from app.predictor import Served
+from app.store import uploads
+from engine import scoring
+from engine.arrays import Matrix
+from engine.data.formats.ingestion import ingest
+from engine.data.formats.kinds import Limits, Options
+from engine.data.formats.stored import read_table
+from engine.data.formats.written import TableWriter, WrittenFormat
+from engine.data.table import NUMERIC, ColumnType, Table
+from engine.model import Model
+from engine.scoring import Decision
+
+JSON = "application/json"
+
+GIVEN: dict[str, WrittenFormat] = {
+    "text/csv": "csv",
+    "application/vnd.apache.arrow.stream": "arrow_stream",
+    "application/vnd.apache.arrow.file": "arrow",
+}
+"""What predictions come as, beside JSON."""
+
+JSON_ROWS = 100_000
+"""As many rows are answered in JSON."""
+
+ROWS_AT_ONCE = 1000
+"""So many predictions are put into words before they are sent."""
+
+
+def wanted() -> str:
+    """Return the form that the answer is to have: as the rows came unless the caller says."""
+    sent = request.mimetype if request.mimetype in GIVEN else JSON
+    return wanted_form([sent, *(form for form in (JSON, *GIVEN) if form != sent)])
+
+
+def answer_rows(served: Served, table: Table, decision: Decision, form: str) -> Response:
+    """Predict the rows of a table."""
+    decision.check(served.model)
+    y = served.model.predict(table)
+    if form == JSON:
+        return _answer_json(served, y, decision)
+    with uploads.folder(services().scratch) as folder:
+        with TableWriter(folder / "answer", GIVEN[form]) as writer:
+            writer.write(scoring.columns(served.model, y, decision))
+        return _answer_file(folder / "answer", form)
+
+
+def answer_table(served: Served, decision: Decision, form: str) -> Response:
+    """Predict the rows of the table that is the request's body."""
+    settings = services().settings
+    limits = Limits(settings.cell_limit, settings.unpacked_limit_bytes, settings.expansion_limit)
+    with uploads.folder(services().scratch) as folder:
+        (folder / "sent").write_bytes(request.get_data())
+        kept = folder / "table.arrow"
+        types = Options(types=_types(served.model))
+        found = ingest(folder / "sent", TABLES[request.mimetype], kept, limits, types)
+        if form == JSON:
+            if found.rows > JSON_ROWS:
+                reason = f"{found.rows:,} rows; JSON is for up to {JSON_ROWS:,}"
+                raise BodyError("", f"{reason}; accept text/csv, or send fewer")
+            names = [column.name for column in served.model.inputs]
+            return answer_rows(served, read_table(kept, names), decision, form)
+        scoring.score(served.model, kept, folder / "answer", GIVEN[form], decision)
+        return _answer_file(folder / "answer", form)
+
+
+def _types(model: Model) -> dict[str, ColumnType]:
+    """Return what the columns of strings are to be taken for: what they were when training."""
+    return {
+        column.name: "number" if column.type in NUMERIC - {"boolean"} else column.type
+        for column in model.inputs
+        if column.type != "tensor"
+    }
+
+
+def _answer_file(path: Path, form: str) -> Response:
+    """Answer with a file, which is read while it is sent; its name may be gone by then."""
+    size = path.stat().st_size
+    pieces = wrap_file(request.environ, path.open("rb"), 1 << 20)
+    response = Response(pieces, content_type=form, direct_passthrough=False)
+    response.content_length = size
+    response.vary.add("Accept")
+    return response
+
+
+def _answer_json(served: Served, y: Matrix, decision: Decision) -> Response:
+    if len(y) <= ROWS_AT_ONCE:
+        said = {"model": served.id, "predictions": predictions(served.model, y, decision)}
+        return answer_json(said)
+    return Response(_pieces(served, y, decision), content_type=JSON)
+
+
+def _pieces(served: Served, y: Matrix, decision: Decision) -> Iterator[bytes]:
+    """Yield an answer in pieces, none of which is large."""
+    yield b'{"model":%s,"predictions":' % orjson.dumps(served.id)
+    for start in range(0, len(y), ROWS_AT_ONCE):
+        rows = predictions(served.model, y[start : start + ROWS_AT_ONCE], decision)
+        yield (b"," if start else b"[") + orjson.dumps(rows)[1:-1]
+    yield b"]}"
+
+
+def predictions(model: Model, y: Matrix, decision: Decision) -> list[dict[str, Any]]:
+    """Put a matrix of predictions into words."""
+    if model.classes is not None:
+        return _classified(model.classes, y, decision)
+    if len(model.outputs) == 1:
+        return [{"value": value} for value in y[:, 0].tolist()]
+    return [{"values": dict(zip(model.outputs, row, strict=True))} for row in y.tolist()]
+
+
+def _classified(classes: tuple[Any, ...], y: Matrix, decision: Decision) -> list[dict[str, Any]]:
+    labels = [classes[label] for label in decision.labels(y).tolist()]
+    if not decision.probabilities:
+        return [{"label": label} for label in labels]
+    names = [name if isinstance(name, str) else json.dumps(name) for name in classes]
+    if decision.top_k is None:
+        return [
+            {"label": label, "probabilities": dict(zip(names, row, strict=True))}
+            for label, row in zip(labels, y.tolist(), strict=True)
+        ]
+    return [
+        {"label": label, "probabilities": {names[place]: row[place] for place in told}}
+        for label, row, told in zip(labels, y.tolist(), decision.told(y).tolist(), strict=True)
+    ]
