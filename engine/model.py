@@ -18,14 +18,19 @@ from engine.arrays import Labels, Matrix, Vector
 from engine.data.batches import Examples
 from engine.data.encoding import check_present
 from engine.data.preprocessing import FeatureEncoder
+from engine.data.sequences import Sequences, sequences, split_sequences
 from engine.data.splits import folds, split
 from engine.data.table import InputColumn, Table
 from engine.data.targets import ClassEncoder, TargetScaler, has_targets
+from engine.data.windows import Windows
 from engine.errors import DataError, SchemaError
 from engine.metrics import classification_metrics, confusion, regression_metrics
 from engine.network import Architecture, Inputs, Network
 from engine.spec import ResolvedSpec
 from engine.training import TrainingData, architecture_of
+
+ROWS_AT_ONCE = 1024
+"""So many sequences are laid out for a prediction at a time."""
 
 SPLIT_STREAM = 1
 """The split draws from its own stream of the seed, beside that of the training run."""
@@ -42,12 +47,15 @@ class Prepared:
     target : ClassEncoder or TargetScaler
     architecture : Architecture
         Of the network for it.
+    notes : tuple of str
+        What was noticed in the data, and what was left out of it.
     """
 
     data: TrainingData
     features: FeatureEncoder
     target: ClassEncoder | TargetScaler
     architecture: Architecture
+    notes: tuple[str, ...] = ()
 
 
 def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = None) -> Prepared:
@@ -62,6 +70,8 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
     validation : Table, optional
         The rows of another dataset to validate on.
     """
+    if settings.sequence is not None:
+        return _prepare_divided(table, validation, settings, settings.sequence)
     table = _counted(table, settings)
     classes, asked = _classes(table, settings), settings.validation
     if validation is not None:
@@ -76,6 +86,8 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
 
 def prepare_folds(table: Table, settings: ResolvedSpec, count: int) -> list[Prepared]:
     """Prepare for every fold on its own: the others to train on, itself to validate on."""
+    if settings.sequence is not None:
+        return _prepare_series_folds(table, settings, settings.sequence, count)
     table = _counted(table, settings)
     classes = _classes(table, settings)
     labels = classes.transform(table) if classes else None
@@ -129,8 +141,7 @@ def _prepare(
     classes: ClassEncoder | None,
 ) -> Prepared:
     features = FeatureEncoder.fit(training, settings.features, settings.columns)
-    scales = not isinstance(settings.loss, spec.Poisson)
-    target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
+    target = classes or _fit_scaler(training, settings)
     encode = _Encode(settings, features, target)
     data = TrainingData(
         encode(training, encode.row_weights(training)),
@@ -140,17 +151,76 @@ def _prepare(
     return Prepared(data, features, target, architecture_for(settings, features, target))
 
 
+def _fit_scaler(table: Table, settings: ResolvedSpec) -> TargetScaler:
+    scales = not isinstance(settings.loss, spec.Poisson)
+    return TargetScaler.fit(table, settings.targets, scales=scales, horizon=settings.horizon)
+
+
+def _prepare_divided(
+    table: Table,
+    validation: Table | None,
+    settings: ResolvedSpec,
+    sequence: spec.SequenceSpec,
+) -> Prepared:
+    """Prepare sequences: all of them, or but for those to validate on."""
+    examples, asked = sequences(table, sequence, settings.targets), settings.validation
+    classes = _classes(examples.answered, settings)
+    held_out = None
+    if validation is not None:
+        held_out = sequences(validation, sequence, settings.targets)
+    elif isinstance(asked, spec.ValidationPart):
+        labels = classes.transform(examples.answered) if classes else None
+        examples, held_out = split_sequences(
+            examples, sequence, asked.fraction, _split_rng(settings), labels
+        )
+    return _prepare_sequences(examples, held_out, settings, classes)
+
+
+def _prepare_series_folds(
+    table: Table, settings: ResolvedSpec, sequence: spec.SequenceSpec, count: int
+) -> list[Prepared]:
+    """Prepare for every fold of whole series on its own."""
+    examples = sequences(table, sequence, settings.targets)
+    classes = _classes(examples.answered, settings)
+    labels = classes.transform(examples.answered) if classes else None
+    return [
+        _prepare_sequences(examples.take(training), examples.take(rest), settings, classes)
+        for training, rest in folds(len(examples), count, _split_rng(settings), labels)
+    ]
+
+
+def _prepare_sequences(
+    training: Sequences,
+    validation: Sequences | None,
+    settings: ResolvedSpec,
+    classes: ClassEncoder | None,
+) -> Prepared:
+    features = FeatureEncoder.fit(training.touched, settings.features, settings.columns)
+    target = classes or _fit_scaler(training.answers_once, settings)
+    encode = _Encode(settings, features, target)
+    x, held_out = encode.steps(training), None
+    if validation is not None:
+        same = validation.table is training.table
+        held_out = encode.sequences(validation, x if same else encode.steps(validation), None)
+    weights = encode.row_weights(training.answered)
+    data = TrainingData(encode.sequences(training, x, weights), held_out, _measure(target))
+    architecture = architecture_for(settings, features, target)
+    return Prepared(data, features, target, architecture, training.notes)
+
+
 def architecture_for(
     settings: ResolvedSpec, features: FeatureEncoder, target: ClassEncoder | TargetScaler
 ) -> Architecture:
     """Return what the network is for these columns."""
-    inputs = Inputs(features.shape, features.codes)
+    inputs, sequence = Inputs(features.shape, features.codes), settings.sequence
+    if sequence is not None:
+        inputs = inputs.repeated(sequence.steps, masked=bool(sequence.mask))
     return architecture_of(settings, inputs, _outputs(settings, target))
 
 
 def _outputs(settings: ResolvedSpec, target: ClassEncoder | TargetScaler) -> int:
     if isinstance(target, TargetScaler):
-        return len(target.targets)
+        return len(target.mean)
     return 1 if isinstance(settings.loss, spec.BinaryCrossEntropy) else len(target.classes)
 
 
@@ -163,13 +233,27 @@ class _Encode:
     target: ClassEncoder | TargetScaler
 
     def __call__(self, table: Table, weights: Vector | None) -> Examples:
-        dtype = np.dtype(self.settings.precision)
-        x, target = self.features.transform(table, dtype), self.target
-        outputs = _outputs(self.settings, target)
+        x = self.features.transform(table, self.settings.precision)
+        return self._examples(x, table, weights, None)
+
+    def steps(self, examples: Sequences) -> Matrix:
+        """Return the rows that sequences are made from."""
+        steps = examples.windows.steps
+        return self.features.transform_steps(examples.table, self.settings.precision, steps)
+
+    def sequences(self, examples: Sequences, x: Matrix, weights: Vector | None) -> Examples:
+        """Return sequences of the steps ``x``."""
+        return self._examples(x, examples.answered, weights, examples.windows)
+
+    def _examples(
+        self, x: Matrix, targets: Table, weights: Vector | None, windows: Windows | None
+    ) -> Examples:
+        target, outputs = self.target, _outputs(self.settings, self.target)
         if isinstance(target, TargetScaler):
-            return Examples(x, target.transform(table, dtype), outputs, weights=weights)
+            y = target.transform(targets, x.dtype)
+            return Examples(x, y, outputs, weights=weights, windows=windows)
         smoothing = getattr(self.settings.loss, "label_smoothing", 0.0)
-        return Examples(x, target.transform(table), outputs, smoothing, weights)
+        return Examples(x, target.transform(targets), outputs, smoothing, weights, windows)
 
     def sample_weights(self, table: Table) -> Vector | None:
         """Return how much each row counts as its column says, mean 1, or None without one."""
@@ -255,7 +339,13 @@ class Model:
     def ignored(self) -> tuple[str, ...]:
         """The columns that were left out: a row may have them, but they say nothing."""
         columns = self.settings.columns
-        return tuple(name for name, choice in columns.items() if choice.encode == "drop")
+        dropped = tuple(name for name, choice in columns.items() if choice.encode == "drop")
+        return dropped if self.sequence is None else (*dropped, *self.sequence.columns)
+
+    @property
+    def sequence(self) -> spec.SequenceSpec | None:
+        """How the rows of an example follow on each other; None where it is one row."""
+        return self.settings.sequence
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -271,12 +361,18 @@ class Model:
         """Return the position of a class, or of a target; raises `SchemaError` where it is none."""
         return ClassEncoder("output", self.classes or self.outputs).label(name)
 
-    def predict(self, table: Table) -> Matrix:
-        """Predict every row.
+    def predict(self, table: Table, windows: Windows | None = None) -> Matrix:
+        """Predict every row, or every window of rows.
+
+        Parameters
+        ----------
+        table : Table
+        windows : Windows, optional
+            The examples of a model of sequences.
 
         Returns
         -------
-        Matrix of shape (rows, classes) or (rows, targets)
+        Matrix of shape (examples, classes) or (examples, targets * horizon)
             Probabilities, or values in the targets' own units.
 
         Raises
@@ -284,23 +380,46 @@ class Model:
         SchemaError
             A column is absent, of another type, or holds what cannot be predicted from.
         """
-        y = self.network.predict(self.features.transform(table, self.network.numbers.dtype))
+        dtype = self.network.numbers.dtype
+        if windows is None:
+            y = self.network.predict(self.features.transform(table, dtype))
+        else:
+            y = self._predict_windows(
+                self.features.transform_steps(table, dtype, windows.steps), windows
+            )
         return y if isinstance(self.target, ClassEncoder) else self.target.invert(y)
+
+    def _predict_windows(self, x: Matrix, windows: Windows) -> Matrix:
+        """Predict windows of the steps ``x``, laid out some at a time."""
+        parts = []
+        for rows in np.array_split(np.arange(len(windows)), -(-len(windows) // ROWS_AT_ONCE)):
+            out = np.empty((len(rows), windows.units(x.shape[1]) + 1), dtype=x.dtype)
+            windows.take(rows).gather(x, out)
+            parts.append(self.network.predict(out))
+        return np.concatenate(parts)
 
     def evaluate(self, table: Table) -> Evaluation:
         """Predict every row and measure against the target column(s) of the table.
+
+        Of a model of sequences every window, or whole series, that can be cut out of it.
 
         Raises
         ------
         SchemaError
             As `predict`; or a row's class was not there when training.
         """
-        table = _with_targets(table, self.settings)
-        y = self.predict(table)
+        if self.sequence is None:
+            table = _with_targets(table, self.settings)
+            return self._measured(self.predict(table), table)
+        examples = sequences(table, self.sequence, self.settings.targets)
+        return self._measured(self.predict(examples.table, examples.windows), examples.answered)
+
+    def _measured(self, y: Matrix, table: Table) -> Evaluation:
+        """Measure predictions against the targets in a table."""
         if not isinstance(self.target, ClassEncoder):
             metrics = regression_metrics(y, self.target.raw(table))
-            return Evaluation(table.rows, metrics, None)
+            return Evaluation(len(y), metrics, None)
         labels = self.target.transform(table)
         few = len(self.target.classes) <= CONFUSION_CLASSES
         counts = confusion(y, labels) if few else None
-        return Evaluation(table.rows, classification_metrics(y, labels), counts)
+        return Evaluation(len(y), classification_metrics(y, labels), counts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from engine.arrays import Labels, Matrix, Vector
 from engine.data.encoding import check_present, check_type
@@ -73,8 +73,9 @@ class TargetScaler:
     Parameters
     ----------
     targets : tuple of str
-    mean, deviation : Vector of shape (targets,)
-        Of the training rows; the deviation is 1 where all are equal.
+    mean, deviation : Vector of shape (targets * horizon,)
+        Of the training rows; the deviation is 1 where all are equal. Of a forecast of several
+        steps each target's own as many times.
     """
 
     targets: tuple[str, ...]
@@ -82,20 +83,32 @@ class TargetScaler:
     deviation: Vector
 
     @classmethod
-    def fit(cls, table: Table, targets: Sequence[str], *, scales: bool = True) -> TargetScaler:
+    def fit(
+        cls, table: Table, targets: Sequence[str], *, scales: bool = True, horizon: int = 1
+    ) -> TargetScaler:
         """Fit on the training rows, or leave the targets as they are."""
         y = _stack(table, targets)
-        if not scales:
-            return cls(tuple(targets), np.zeros(len(targets)), np.ones(len(targets)))
-        deviation = np.where(np.ptp(y, axis=0) > 0, y.std(axis=0), 1.0)
-        return cls(tuple(targets), y.mean(axis=0), deviation)
+        mean, deviation = np.zeros(len(targets)), np.ones(len(targets))
+        if scales:
+            mean, deviation = y.mean(axis=0), np.where(np.ptp(y, axis=0) > 0, y.std(axis=0), 1.0)
+        return cls(tuple(targets), np.repeat(mean, horizon), np.repeat(deviation, horizon))
+
+    @property
+    def horizon(self) -> int:
+        """How many values of each target are predicted."""
+        return len(self.mean) // len(self.targets)
 
     def raw(self, table: Table) -> Matrix:
-        """Return the targets as they are, float64 of shape (rows, targets)."""
-        return _stack(table, self.targets)
+        """Return the targets as they are, float64 of shape (examples, targets * horizon).
 
-    def transform(self, table: Table, dtype: np.dtype[Any] | type) -> Matrix:
-        """Return the scaled targets, shape (rows, targets)."""
+        An example has as many rows as the horizon has steps; the values of a target follow on
+        each other.
+        """
+        y = _stack(table, self.targets).reshape(-1, self.horizon, len(self.targets))
+        return y.swapaxes(1, 2).reshape(len(y), -1)
+
+    def transform(self, table: Table, dtype: DTypeLike) -> Matrix:
+        """Return the scaled targets, shape (examples, targets * horizon)."""
         return ((self.raw(table) - self.mean) / self.deviation).astype(dtype)
 
     def scale(self, target: Any) -> Matrix:
@@ -124,11 +137,12 @@ def has_targets(table: Table, targets: Sequence[str]) -> NDArray[np.bool_]:
     """Return which rows have a value in every target."""
     found = np.ones(table.rows, dtype=np.bool_)
     for name in targets:
-        found &= ~_missing(table.column(name))
+        found &= ~missing_in(table.column(name))
     return found
 
 
-def _missing(column: Column) -> NDArray[np.bool_]:
+def missing_in(column: Column) -> NDArray[np.bool_]:
+    """Return in which rows a column has no value."""
     values = column.values
     if column.type == "text":
         return np.fromiter((value is None for value in values), np.bool_, len(values))
