@@ -18,7 +18,7 @@ from engine.arrays import Labels, Matrix, Vector
 from engine.data.batches import Examples
 from engine.data.encoding import check_present
 from engine.data.preprocessing import FeatureEncoder
-from engine.data.sequences import Sequences, sequences, split_sequences
+from engine.data.sequences import Sequences, last_values, sequences, split_sequences
 from engine.data.splits import folds, split
 from engine.data.table import InputColumn, Table
 from engine.data.targets import ClassEncoder, TargetScaler, has_targets
@@ -29,8 +29,8 @@ from engine.network import Architecture, Inputs, Network
 from engine.spec import ResolvedSpec
 from engine.training import TrainingData, architecture_of
 
-ROWS_AT_ONCE = 1024
-"""So many sequences are laid out for a prediction at a time."""
+LAID_OUT_BYTES = 2**23
+"""Of the sequences that are laid out for a prediction at a time, as far as one is no larger."""
 
 SPLIT_STREAM = 1
 """The split draws from its own stream of the seed, beside that of the training run."""
@@ -141,7 +141,8 @@ def _prepare(
     classes: ClassEncoder | None,
 ) -> Prepared:
     features = FeatureEncoder.fit(training, settings.features, settings.columns)
-    target = classes or _fit_scaler(training, settings)
+    scales = not isinstance(settings.loss, spec.Poisson)
+    target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
     encode = _Encode(settings, features, target)
     data = TrainingData(
         encode(training, encode.row_weights(training)),
@@ -149,11 +150,6 @@ def _prepare(
         _measure(target),
     )
     return Prepared(data, features, target, architecture_for(settings, features, target))
-
-
-def _fit_scaler(table: Table, settings: ResolvedSpec) -> TargetScaler:
-    scales = not isinstance(settings.loss, spec.Poisson)
-    return TargetScaler.fit(table, settings.targets, scales=scales, horizon=settings.horizon)
 
 
 def _prepare_divided(
@@ -196,14 +192,21 @@ def _prepare_sequences(
     classes: ClassEncoder | None,
 ) -> Prepared:
     features = FeatureEncoder.fit(training.touched, settings.features, settings.columns)
-    target = classes or _fit_scaler(training.answers_once, settings)
+    target = classes or TargetScaler.fit(
+        training.answered,
+        settings.targets,
+        scales=not isinstance(settings.loss, spec.Poisson),
+        horizon=settings.horizon,
+        bases=training.bases,
+    )
     encode = _Encode(settings, features, target)
     x, held_out = encode.steps(training), None
     if validation is not None:
         same = validation.table is training.table
         held_out = encode.sequences(validation, x if same else encode.steps(validation), None)
     weights = encode.row_weights(training.answered)
-    data = TrainingData(encode.sequences(training, x, weights), held_out, _measure(target))
+    measure = _measure(target, validation.bases if validation is not None else None)
+    data = TrainingData(encode.sequences(training, x, weights), held_out, measure)
     architecture = architecture_for(settings, features, target)
     return Prepared(data, features, target, architecture, training.notes)
 
@@ -234,7 +237,7 @@ class _Encode:
 
     def __call__(self, table: Table, weights: Vector | None) -> Examples:
         x = self.features.transform(table, self.settings.precision)
-        return self._examples(x, table, weights, None)
+        return self._examples(x, table, weights)
 
     def steps(self, examples: Sequences) -> Matrix:
         """Return the rows that sequences are made from."""
@@ -243,14 +246,19 @@ class _Encode:
 
     def sequences(self, examples: Sequences, x: Matrix, weights: Vector | None) -> Examples:
         """Return sequences of the steps ``x``."""
-        return self._examples(x, examples.answered, weights, examples.windows)
+        return self._examples(x, examples.answered, weights, examples.windows, examples.bases)
 
     def _examples(
-        self, x: Matrix, targets: Table, weights: Vector | None, windows: Windows | None
+        self,
+        x: Matrix,
+        targets: Table,
+        weights: Vector | None,
+        windows: Windows | None = None,
+        bases: Matrix | None = None,
     ) -> Examples:
         target, outputs = self.target, _outputs(self.settings, self.target)
         if isinstance(target, TargetScaler):
-            y = target.transform(targets, x.dtype)
+            y = target.transform(targets, x.dtype, bases)
             return Examples(x, y, outputs, weights=weights, windows=windows)
         smoothing = getattr(self.settings.loss, "label_smoothing", 0.0)
         return Examples(x, target.transform(targets), outputs, smoothing, weights, windows)
@@ -283,11 +291,13 @@ class _Encode:
         return np.array([by_class.get(str(name), 1.0) for name in classes])
 
 
-def _measure(target: ClassEncoder | TargetScaler) -> Callable[[Matrix, Any], dict[str, float]]:
+def _measure(
+    target: ClassEncoder | TargetScaler, bases: Matrix | None = None
+) -> Callable[[Matrix, Any], dict[str, float]]:
     """Return what tells how good predictions are, in the targets' own units."""
     if isinstance(target, ClassEncoder):
         return classification_metrics
-    return lambda y, t: regression_metrics(target.invert(y), target.invert(t))
+    return lambda y, t: regression_metrics(target.invert(y, bases), target.invert(t, bases))
 
 
 CONFUSION_CLASSES = 100
@@ -380,21 +390,27 @@ class Model:
         SchemaError
             A column is absent, of another type, or holds what cannot be predicted from.
         """
-        dtype = self.network.numbers.dtype
+        if (windows is None) != (self.sequence is None):
+            raise DataError("the model takes sequences of rows, not single ones")
+        dtype, bases = self.network.numbers.dtype, None
         if windows is None:
             y = self.network.predict(self.features.transform(table, dtype))
         else:
-            y = self._predict_windows(
-                self.features.transform_steps(table, dtype, windows.steps), windows
-            )
-        return y if isinstance(self.target, ClassEncoder) else self.target.invert(y)
+            x = self.features.transform_steps(table, dtype, windows.steps)
+            y = self._predict_windows(x, windows)
+            if self.sequence is not None and self.sequence.relative:
+                bases = last_values(table, windows, self.settings.targets)
+        return y if isinstance(self.target, ClassEncoder) else self.target.invert(y, bases)
 
     def _predict_windows(self, x: Matrix, windows: Windows) -> Matrix:
         """Predict windows of the steps ``x``, laid out some at a time."""
         parts = []
-        for rows in np.array_split(np.arange(len(windows)), -(-len(windows) // ROWS_AT_ONCE)):
-            out = np.empty((len(rows), windows.units(x.shape[1]) + 1), dtype=x.dtype)
-            windows.take(rows).gather(x, out)
+        columns = windows.units(x.shape[1]) + 1
+        block = max(1, LAID_OUT_BYTES // (x.itemsize * columns))
+        for first in range(0, len(windows), block):
+            some = windows.take(np.arange(first, min(first + block, len(windows))))
+            out = np.empty((len(some), columns), dtype=x.dtype)
+            some.gather(x, out)
             parts.append(self.network.predict(out))
         return np.concatenate(parts)
 

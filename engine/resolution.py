@@ -12,7 +12,7 @@ from engine.data.choices import check_text, decide, id_note, most_inputs, path_o
 from engine.data.encoding import TEXTS
 from engine.data.preprocessing import input_shape
 from engine.data.profiling import ColumnProfile
-from engine.data.sequence_choices import decide_sequence, most_examples
+from engine.data.sequence_choices import decide_sequence, most_examples, settle_forecast
 from engine.data.table import NUMERIC, nearest
 from engine.errors import SpecError
 from engine.network import Architecture, Inputs, uses_embedding
@@ -74,8 +74,8 @@ def resolve(
     features, choices = _features(asked, profile, rows)
     task = asked.task or _infer_task(asked, targets)
     _check_targets(task, targets)
-    _check_horizon(task, sequence)
     loss = _loss(asked, task, targets)
+    sequence = settle_forecast(sequence, task, loss)
     network = _network(asked, choices)
     _check_weights(asked, profile, targets, task)
     inputs = inputs_of(features, choices, sequence)
@@ -287,11 +287,6 @@ def _check_targets(task: Task, targets: Sequence[ColumnProfile]) -> None:
         raise SpecError("/target", reason)
 
 
-def _check_horizon(task: Task, sequence: SequenceSpec | None) -> None:
-    if sequence is not None and task == "classification" and (sequence.horizon or 1) > 1:
-        raise SpecError("/sequence/horizon", "a class is forecast for the next step; 1 would do")
-
-
 def _loss(asked: TrainingSpec, task: Task, targets: Sequence[ColumnProfile]) -> spec.Loss:
     loss = asked.loss
     if loss is None:
@@ -381,8 +376,8 @@ def _validation(asked: TrainingSpec, rows: int, sequence: SequenceSpec | None) -
         return ValidationPart(fraction=0.2 if enough else 0.0)
     if isinstance(validation, ValidationPart) and validation.fraction > 0:
         if rows < 2:
-            reason = "one row, or sequence, cannot be divided; 0 would do"
-            raise SpecError("/validation/fraction", reason)
+            one = "row" if sequence is None else "sequence"
+            raise SpecError("/validation/fraction", f"one {one} cannot be divided; 0 would do")
         wanted = max(round(rows * validation.fraction), 1)
         if between and rows - wanted <= between:
             reason = f"of {rows:,} windows {wanted:,} would validate and {between:,} predict beyond"

@@ -703,6 +703,10 @@ class SequenceSpec(Spec):
     """How many consecutive rows a forecast is made from: their features and their targets."""
     horizon: int | None = Field(default=None, ge=1, le=MAX_HORIZON)
     """How many steps after the window are forecast, each by outputs of its own; 1 unless given."""
+    relative: bool | None = None
+    """Whether the network tells by how much a target differs from its last value in the window.
+
+    It does unless given, but for classes and the loss `poisson`."""
     length: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """To how many steps whole series are padded; to those of the longest unless given."""
     mask: bool | None = None

@@ -12,7 +12,7 @@ from app.api import drawings, schemas
 from app.api.conditional import answer_json
 from app.api.drawings import PICTURES, answer_drawn, wanted_form
 from app.api.errors import BodyError
-from app.api.models import table_of
+from app.api.instances import table_of
 from app.api.services import owner, services
 from engine import inspection
 from engine.arrays import Tensor
@@ -103,8 +103,10 @@ def _described(name: str, weights: Tensor) -> dict[str, Any]:
 
 
 def _model(model_id: str) -> Model:
-    """Return the model, unless it is too large to be shown."""
+    """Return the model, unless it is one of sequences or too large to be shown."""
     model = services().predictor.model(owner(), model_id)
+    if model.sequence is not None:
+        raise DataError("the model takes sequences of rows; only models of single rows are shown")
     size = model.network.numbers.size
     if size > SHOWN_NUMBERS:
         raise DataError(f"the network has {size:,} numbers; up to {SHOWN_NUMBERS:,} are shown")

@@ -122,6 +122,7 @@ def resource(job: Job) -> schemas.Job:
         model=job.model_id,
         reproducibility=_reproducibility(job),
         fingerprints=job.fingerprints,
+        notes=job.notes,
         stop_reason=cast(StopReason | None, job.stop_reason),
         error=error,
         spec=job.spec,

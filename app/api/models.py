@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from flask import Response, request
@@ -15,7 +14,8 @@ from flask_openapi3.models.tag import Tag
 from app.api import schemas
 from app.api.conditional import answer, answer_json, answer_tagged, unless_changed
 from app.api.datasets import file_of
-from app.api.errors import BodyError, pointer
+from app.api.errors import BodyError
+from app.api.instances import laid_out
 from app.api.once import once_apart
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
@@ -24,9 +24,9 @@ from app.store.tables import TrainedModel
 from engine.arrays import Matrix
 from engine.checkpoint import read_tensors
 from engine.data.formats.stored import read_table
-from engine.data.table import Table, table_from_instances
-from engine.errors import DataError, SchemaError
+from engine.errors import DataError
 from engine.model import Model
+from engine.spec import SequenceSpec
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="Models")])
 
@@ -66,6 +66,7 @@ def resource(model: TrainedModel) -> schemas.Model:
         ],
         outputs=model.outputs,
         classes=model.classes,
+        sequence=SequenceSpec.model_validate(model.sequence) if model.sequence else None,
         metrics=model.metrics,
         parameters=model.parameters,
         bytes=model.bytes,
@@ -79,33 +80,10 @@ def predict(path: schemas.ModelPath, body: schemas.PredictRequest) -> Response:
 
     def work() -> Response:
         model = services().predictor.model(owner(), path.model_id)
-        y = model.predict(table_of(model, body.instances))
+        y = model.predict(*laid_out(model, body.instances))
         return answer_json({"model": path.model_id, "predictions": predictions(model, y)})
 
     return once_apart(work)
-
-
-def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -> Table:
-    """Put instances into a table; what is wrong with one is said with a pointer to it.
-
-    ``where`` is the field that holds the only one; else they are in `instances`.
-    """
-
-    def at(row: int, *parts: str | int) -> str:
-        return pointer(where, *parts) if where else pointer("instances", row, *parts)
-
-    names = [column.name for column in model.inputs]
-    for row, instance in enumerate(instances):
-        if isinstance(instance, list) and len(instance) != len(names):
-            wanted = f"{len(names)} values in the order of the model's inputs"
-            raise BodyError(at(row), f"expected {wanted}, got {len(instance)}")
-    try:
-        return table_from_instances(model.inputs, instances, model.ignored)
-    except SchemaError as error:
-        row = cast(int, error.row)  # instances are checked one by one
-        place = names.index(error.column) if isinstance(instances[row], list) else error.column
-        reason = f"expected {error.expected}, got {error.got}"
-        raise BodyError(at(row, place), reason) from error
 
 
 def predictions(model: Model, y: Matrix) -> list[dict[str, Any]]:
@@ -117,9 +95,11 @@ def predictions(model: Model, y: Matrix) -> list[dict[str, Any]]:
             {"label": model.classes[label], "probabilities": dict(zip(names, row, strict=True))}
             for label, row in zip(labels, y.tolist(), strict=True)
         ]
+    horizon = model.settings.horizon
+    rows = (y if horizon == 1 else y.reshape(len(y), -1, horizon)).tolist()
     if len(model.outputs) == 1:
-        return [{"value": value} for value in y[:, 0].tolist()]
-    return [{"values": dict(zip(model.outputs, row, strict=True))} for row in y.tolist()]
+        return [{"value": row[0]} for row in rows]
+    return [{"values": dict(zip(model.outputs, row, strict=True))} for row in rows]
 
 
 @bp.post("/<model_id>/evaluate", responses={200: schemas.Evaluation})

@@ -463,9 +463,12 @@ def truncate_curve(session: Session, claim: Claim, epoch: int) -> None:
     session.execute(delete(CurvePoint).where(*later))
 
 
-def begin(session: Session, claim: Claim, fingerprints: list[dict[str, Any]]) -> None:
-    """Say what the numbers come from, before the first is written."""
-    if _change(session, *_held(claim), fingerprints=fingerprints) is None:
+def begin(
+    session: Session, claim: Claim, fingerprints: list[dict[str, Any]], notes: Sequence[str] = ()
+) -> None:
+    """Say what the numbers come from and what was noticed, before the first is written."""
+    values = {"fingerprints": fingerprints, "notes": list(notes)}
+    if _change(session, *_held(claim), **values) is None:
         raise LostClaimError(claim.job_id, claim.attempt)
 
 

@@ -142,7 +142,8 @@ class Batches:
         """Return all rows in their order."""
         if self._all is None:
             examples = self._examples
-            x = examples.part(0, len(examples))
+            plain = examples.windows is None
+            x = examples.x if plain else examples.part(0, len(examples))
             self._all = x, examples.targets(examples.y), examples.weights
         return self._all
 

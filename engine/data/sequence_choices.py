@@ -8,7 +8,16 @@ from engine.data.profiling import ColumnProfile
 from engine.data.series import GROUPS, ORDERS
 from engine.data.table import nearest
 from engine.errors import SpecError
-from engine.spec import MAX_STEPS, SequenceSpec, TrainingSpec, ValidationDataset, ValidationFolds
+from engine.spec import (
+    MAX_STEPS,
+    Loss,
+    Poisson,
+    SequenceSpec,
+    Task,
+    TrainingSpec,
+    ValidationDataset,
+    ValidationFolds,
+)
 
 Profile = Mapping[str, ColumnProfile]
 
@@ -103,8 +112,9 @@ def _forecast(
 def _whole(
     asked: TrainingSpec, sequence: SequenceSpec, profile: Profile, rows: int, others: Profile
 ) -> SequenceSpec:
-    if sequence.horizon is not None:
-        raise SpecError("/sequence/horizon", "is for forecasts; give a `window` as well")
+    for field in ("horizon", "relative"):
+        if getattr(sequence, field) is not None:
+            raise SpecError(f"/sequence/{field}", "is for forecasts; give a `window` as well")
     if sequence.group is None:
         advice = "give a `window` to forecast, or name the column that tells series apart"
         raise SpecError("/sequence/group", f"without it all rows are one example; {advice}")
@@ -130,6 +140,20 @@ def _whole(
         reason = f"series differ in length from {length:,}; only with a mask they may"
         raise SpecError("/sequence/mask", reason)
     return sequence.model_copy(update={"length": length, "mask": mask})
+
+
+def settle_forecast(sequence: SequenceSpec | None, task: Task, loss: Loss) -> SequenceSpec | None:
+    """Return what is decided of a forecast once it is known what is predicted, and how."""
+    if sequence is None or sequence.window is None:
+        return sequence
+    if task == "classification" and (sequence.horizon or 1) > 1:
+        raise SpecError("/sequence/horizon", "a class is forecast for the next step; 1 would do")
+    can = task == "regression" and not isinstance(loss, Poisson)
+    if sequence.relative and not can:
+        reason = "classes and counts are no differences; leave it out"
+        raise SpecError("/sequence/relative", reason)
+    relative = can if sequence.relative is None else sequence.relative
+    return sequence.model_copy(update={"relative": relative})
 
 
 def span(sequence: SequenceSpec) -> int:

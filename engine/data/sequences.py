@@ -6,19 +6,20 @@ whole series is padded at its end and predicts what all of its rows say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.arrays import Labels
+from engine.arrays import Labels, Matrix
 from engine.data.series import Marks, Rows, Series, arrange
 from engine.data.splits import split
 from engine.data.table import Table
 from engine.data.targets import has_targets, missing_in
 from engine.data.windows import Windows
-from engine.errors import DataError
+from engine.errors import DataError, SchemaError
 from engine.spec import SequenceSpec
 
 
@@ -37,6 +38,8 @@ class Sequences:
     moments : ndarray of shape (rows,)
         When each row is.
     targets : tuple of str
+    relative : bool
+        Whether targets are told as differences from their last values in the window.
     notes : tuple of str
         What was noticed, and what was left out.
     """
@@ -46,6 +49,7 @@ class Sequences:
     answers: Rows
     moments: NDArray[Any]
     targets: tuple[str, ...]
+    relative: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -62,9 +66,11 @@ class Sequences:
         return self._targets.take(self.answers.reshape(-1))
 
     @property
-    def answers_once(self) -> Table:
-        """The same, each row but once."""
-        return self._targets.take(np.unique(self.answers))
+    def bases(self) -> Matrix | None:
+        """What the targets are told as differences from, shape (examples, targets)."""
+        if not self.relative:
+            return None
+        return last_values(self.table, self.windows, self.targets)
 
     @property
     def _targets(self) -> Table:
@@ -95,8 +101,15 @@ def sequences(table: Table, sequence: SequenceSpec, targets: list[str]) -> Seque
     series = arrange(table, sequence)
     cut = _whole if sequence.window is None else _windows
     windows, answers, left_out = cut(series, sequence, targets)
-    notes = (*series.describe(), *left_out)
-    return Sequences(series.table, windows, answers, series.moments, tuple(targets), notes)
+    return Sequences(
+        series.table,
+        windows,
+        answers,
+        series.moments,
+        tuple(targets),
+        bool(sequence.relative),
+        (*series.describe(), *left_out),
+    )
 
 
 def _windows(
@@ -123,10 +136,43 @@ def _windows(
     if len(complete) < len(gapless):
         found = len(gapless) - len(complete)
         notes.append(f"windows left out, as a target after them is missing: {found:,}")
+    if sequence.relative:
+        known = _last(series.table, complete + window, targets).min(axis=1) >= complete
+        if not known.all():
+            lost = len(complete) - int(known.sum())
+            notes.append(f"windows left out, as they have no value of a target: {lost:,}")
+        complete = complete[known]
     if not len(complete):
         raise DataError("; ".join(["no window is left to learn from", *series.describe(), *notes]))
     answers = complete[:, None] + np.arange(window, span)
     return Windows(complete, window), answers, notes
+
+
+def _last(table: Table, ends: Rows, targets: Sequence[str]) -> Rows:
+    """Return the last row before each end that has a value in each target, -1 where none has."""
+    rows = np.arange(table.rows)
+    absent = [missing_in(table.column(name)) for name in targets]
+    newest = [np.maximum.accumulate(np.where(missing, -1, rows)) for missing in absent]
+    return np.stack([known[ends - 1] for known in newest], axis=1)
+
+
+def last_values(table: Table, windows: Windows, targets: Sequence[str]) -> Matrix:
+    """Return the last value of each target in each window, shape (examples, targets).
+
+    Raises
+    ------
+    SchemaError
+        A window has none; its ``row`` is its last one.
+    """
+    last = _last(table, windows.ends, targets)
+    bare = np.argwhere(last < windows.starts[:, None])
+    if len(bare):
+        example, place = bare[0]
+        wanted = "a value in some row of every window"
+        raise SchemaError(targets[place], wanted, "none", int(windows.ends[example]) - 1)
+    columns = (table.column(name).values for name in targets)
+    values = [column[rows] for column, rows in zip(columns, last.T, strict=True)]
+    return np.stack(values, axis=1)
 
 
 def _count(marks: Marks, begin: Rows, end: Rows) -> Rows:

@@ -70,12 +70,15 @@ class ClassEncoder:
 class TargetScaler:
     """Numbers to numbers of mean 0 and deviation 1, and back.
 
+    Those of a relative forecast are first told as differences from ``bases``: for every example
+    the last value of each target in its window, shape (examples, targets).
+
     Parameters
     ----------
     targets : tuple of str
     mean, deviation : Vector of shape (targets * horizon,)
-        Of the training rows; the deviation is 1 where all are equal. Of a forecast of several
-        steps each target's own as many times.
+        Of the training rows; the deviation is 1 where all are equal. For each step of a forecast
+        its own.
     """
 
     targets: tuple[str, ...]
@@ -84,14 +87,22 @@ class TargetScaler:
 
     @classmethod
     def fit(
-        cls, table: Table, targets: Sequence[str], *, scales: bool = True, horizon: int = 1
+        cls,
+        table: Table,
+        targets: Sequence[str],
+        *,
+        scales: bool = True,
+        horizon: int = 1,
+        bases: Matrix | None = None,
     ) -> TargetScaler:
         """Fit on the training rows, or leave the targets as they are."""
-        y = _stack(table, targets)
-        mean, deviation = np.zeros(len(targets)), np.ones(len(targets))
-        if scales:
-            mean, deviation = y.mean(axis=0), np.where(np.ptp(y, axis=0) > 0, y.std(axis=0), 1.0)
-        return cls(tuple(targets), np.repeat(mean, horizon), np.repeat(deviation, horizon))
+        width = len(targets) * horizon
+        plain = cls(tuple(targets), np.zeros(width), np.ones(width))
+        if not scales:
+            return plain
+        y = plain._differences(table, bases)
+        deviation = np.where(np.ptp(y, axis=0) > 0, y.std(axis=0), 1.0)
+        return cls(tuple(targets), y.mean(axis=0), deviation)
 
     @property
     def horizon(self) -> int:
@@ -107,9 +118,14 @@ class TargetScaler:
         y = _stack(table, self.targets).reshape(-1, self.horizon, len(self.targets))
         return y.swapaxes(1, 2).reshape(len(y), -1)
 
-    def transform(self, table: Table, dtype: DTypeLike) -> Matrix:
+    def _differences(self, table: Table, bases: Matrix | None) -> Matrix:
+        y = self.raw(table)
+        return y if bases is None else y - bases.repeat(self.horizon, axis=1)
+
+    def transform(self, table: Table, dtype: DTypeLike, bases: Matrix | None = None) -> Matrix:
         """Return the scaled targets, shape (examples, targets * horizon)."""
-        return ((self.raw(table) - self.mean) / self.deviation).astype(dtype)
+        y = self._differences(table, bases)
+        return ((y - self.mean) / self.deviation).astype(dtype)
 
     def scale(self, target: Any) -> Matrix:
         """Return one row's targets, scaled, shape (1, targets); raises `SchemaError`."""
@@ -120,9 +136,10 @@ class TargetScaler:
             raise SchemaError(self.targets[0], expected, json_value(target))
         return np.asarray((np.array([numbers], dtype=np.float64) - self.mean) / self.deviation)
 
-    def invert(self, y: Matrix) -> Matrix:
+    def invert(self, y: Matrix, bases: Matrix | None = None) -> Matrix:
         """Return predictions in the targets' own units, float64."""
-        return np.asarray(y, dtype=np.float64) * self.deviation + self.mean
+        values = np.asarray(y, dtype=np.float64) * self.deviation + self.mean
+        return values if bases is None else values + bases.repeat(self.horizon, axis=1)
 
 
 def _stack(table: Table, targets: Sequence[str]) -> Matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,12 @@ class Windows:
     starts: Rows
     steps: int
     lengths: Rows | None = None
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], steps: int, *, masked: bool) -> Windows:
+        """Return examples that follow on each other, of so many rows each."""
+        rows = np.asarray(lengths, dtype=np.intp)
+        return cls(np.cumsum(rows) - rows, steps, rows if masked else None)
 
     def __len__(self) -> int:
         """How many examples."""
