@@ -36,6 +36,9 @@ MAX_INTEGER_CLASSES = 20
 
 MIN_ROWS_FOR_VALIDATION = 50
 AUTO_NETWORK = NetworkSpec(layers=[DenseLayer(units=128), DenseLayer(units=128)])
+AUTO_FORECAST = NetworkSpec(layers=[DenseLayer(units=64), DenseLayer(units=64)])
+"""Of windows, which overlap: they tell less than as many rows would."""
+
 AUTO_EMBEDDING = EmbeddingLayer()
 """Comes first in an automatic network where a category has many levels."""
 
@@ -229,9 +232,10 @@ def _network(asked: TrainingSpec, columns: Mapping[str, ColumnSpec]) -> NetworkS
     """Return the network, with vectors for the levels of categories that have many."""
     if asked.network != "auto":
         return asked.network
+    network = AUTO_FORECAST if asked.forecasts else AUTO_NETWORK
     if any(choice.encode == "embedding" for choice in columns.values()):
-        return NetworkSpec(layers=[AUTO_EMBEDDING, *AUTO_NETWORK.layers])
-    return AUTO_NETWORK
+        return NetworkSpec(layers=[AUTO_EMBEDDING, *network.layers])
+    return network
 
 
 def _check_present(path: str, column: ColumnProfile) -> None:
