@@ -187,7 +187,7 @@ def _check_ties(series: Series, begins: Marks) -> None:
     pairs = [f"{series.rows[r - 1] + 1:,} and {series.rows[r] + 1:,}" for r in tied[:SHOWN]]
     more = f" and {len(tied) - SHOWN:,} more pairs" if len(tied) > SHOWN else ""
     value, name = _shown(series.order, row), series.order.name
-    where = "" if series.group is None else f" of {series.name(int(series.places[row]))}"
+    where = "" if series.group is None else f" in {series.name(int(series.places[row]))}"
     advice = "leave one of them out, or name the column that tells series apart in `group`"
     if series.group is not None:
         advice = "leave one of them out, or order by another column"

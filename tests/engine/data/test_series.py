@@ -56,7 +56,7 @@ def test_rows_of_one_place_are_named():
     with pytest.raises(DataError) as refusal:
         arrange(rows, BY_S)
     assert refusal.value.reason == (
-        "column 't' has 1 twice of series 'a': rows of one place are 1 and 5, 2 and 4 "
+        "column 't' has 1 twice in series 'a': rows of one place are 1 and 5, 2 and 4 "
         "(the first row is 1); leave one of them out, or order by another column"
     )
     with pytest.raises(DataError, match="tells series apart in `group`"):
