@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from app.api.errors import BodyError, pointer
+from engine.data.sequences import last_values
 from engine.data.table import Table, json_type, table_from_instances
 from engine.data.windows import Windows
 from engine.errors import SchemaError
@@ -48,7 +49,23 @@ def _sequences_of(
         return pointer("instances", number, "sequence", place, *parts)
 
     rows = [instances[number]["sequence"][place] for number, place in places]
-    return _table(model, rows, at), Windows.of(lengths, sequence.steps, masked=bool(sequence.mask))
+    table = _table(model, rows, at)
+    windows = Windows.of(lengths, sequence.steps, masked=bool(sequence.mask))
+    if sequence.relative:
+        _check_last_values(model, table, windows, places)
+    return table, windows
+
+
+def _check_last_values(
+    model: Model, table: Table, windows: Windows, places: Sequence[tuple[int, int]]
+) -> None:
+    """Refuse a window that has no value of a target to go on from."""
+    try:
+        last_values(table, windows, model.settings.targets)
+    except SchemaError as error:
+        number, _ = places[cast(int, error.row)]
+        reason = f"expected a value of {error.column!r} in some row, got none"
+        raise BodyError(pointer("instances", number, "sequence"), reason) from error
 
 
 def _rows_of(number: int, instance: Any) -> list[Any]:

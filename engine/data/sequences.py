@@ -2,6 +2,11 @@
 
 A forecast sees a window of consecutive rows and predicts what comes next; a
 whole series is padded at its end and predicts what all of its rows say.
+
+A relative forecast is told as the difference from the last value in the window,
+so that a level or a slope that was never seen is no matter: the NLinear of Zeng,
+Chen, Zhang & Xu (2023, "Are transformers effective for time series forecasting?",
+section 4). Deviation: the inputs keep their level.
 """
 
 from __future__ import annotations

@@ -186,8 +186,9 @@ def test_a_series_of_no_length_or_too_much_is_refused(library, walk, rows):
 
 
 def test_a_window_without_any_value_is_refused(library, forecast):
-    answer = library.predict(forecast["model"], [{"sequence": [[None]] * 12}])
-    assert "'sold': expected a value in some row" in problem(answer, 422)["detail"]
+    answer = library.predict(forecast["model"], [window(0), {"sequence": [[None]] * 12}])
+    reason = refusal(answer, "/instances/1/sequence")
+    assert reason == "expected a value of 'sold' in some row, got none"
 
 
 def test_series_of_one_length_are_taken_at_that_length_alone(library):
