@@ -333,7 +333,7 @@ class _Training:
         width = inputs // sequence.steps - bool(sequence.mask)
         row = self._itemsize * width + SORTING_CELLS * CELL_BYTES
         outputs = 1 if self._classifies else self._architecture.outputs
-        example = (2 + outputs) * CELL_BYTES + outputs * self._itemsize
+        example = 2 * (1 + outputs) * CELL_BYTES + outputs * self._itemsize
         if s.class_weights is not None:
             example += self._itemsize
         examples = self._examples + self.validation_rows

@@ -200,15 +200,17 @@ def _prepare_sequences(
         bases=training.bases,
     )
     encode = _Encode(settings, features, target)
-    x, held_out = encode.steps(training), None
-    if validation is not None:
-        same = validation.table is training.table
-        held_out = encode.sequences(validation, x if same else encode.steps(validation), None)
+    x, held_out, notes = encode.steps(training), None, training.notes
+    if validation is not None and validation.table is training.table:
+        held_out = encode.sequences(validation, x, None)
+    elif validation is not None:
+        held_out = encode.sequences(validation, encode.steps(validation), None)
+        notes += tuple(f"of the dataset to validate on: {note}" for note in validation.notes)
     weights = encode.row_weights(training.answered)
     measure = _measure(target, validation.bases if validation is not None else None)
     data = TrainingData(encode.sequences(training, x, weights), held_out, measure)
     architecture = architecture_for(settings, features, target)
-    return Prepared(data, features, target, architecture, training.notes)
+    return Prepared(data, features, target, architecture, notes)
 
 
 def architecture_for(

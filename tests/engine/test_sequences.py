@@ -14,7 +14,7 @@ from engine.fitting import fit
 from engine.footprint import multiply_adds
 from engine.model import prepare
 from engine.resolution import resolve
-from engine.spec import PARAMETER_BUDGET, TrainingSpec
+from engine.spec import PARAMETER_BUDGET, TrainingSpec, ValidationDataset
 from tests.engine.beginnings import table
 
 ADAM = {"type": "adam", "learning_rate": 0.02}
@@ -242,18 +242,18 @@ def test_folds_of_whole_series_measure_each_once():
     assert len(fitting.prepared.data.training) == 31
 
 
-def test_another_dataset_validates():
+def test_another_dataset_validates_and_what_is_left_out_of_it_is_told():
     rows, other = waves(60), waves(40, series="c", seed=2)
-    how = resolved(rows, **FORECAST).model_copy(
-        update={
-            "validation": TrainingSpec.model_validate(
-                {"target": "y", "validation": {"dataset": "ds_other"}}
-            ).validation
-        }
-    )
-    data = prepare(rows, how, other).data
-    assert (len(data.training), len(data.validation)) == (2 * 46, 26)
+    other = other.take(np.flatnonzero(other.column("t").values != 20))
+    how = resolved(rows, **FORECAST)
+    how = how.model_copy(update={"validation": ValidationDataset(dataset="ds_other")})
+    prepared = prepare(rows, how, other)
+    data = prepared.data
+    assert (len(data.training), len(data.validation)) == (2 * 46, 20 - 14 + 19 - 14)
     assert data.training.x is not data.validation.x
+    gap, left_out = prepared.notes
+    assert gap.startswith("of the dataset to validate on: gaps: 1 step is of another size")
+    assert left_out.endswith("windows left out, as they reach over a gap: 14")
 
 
 def test_classes_of_series_can_have_weights():
