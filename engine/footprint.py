@@ -26,6 +26,7 @@ from engine.data.batches import BLOCK_BYTES
 from engine.data.choices import most_inputs
 from engine.data.disk import WINDOW_BYTES, WINDOW_ROWS
 from engine.data.profiling import ColumnProfile
+from engine.data.sequence_choices import most_examples
 from engine.errors import SpecError
 from engine.losses import bind_loss
 from engine.network import Architecture
@@ -70,6 +71,9 @@ DIVIDED_ROW_BYTES, SAMPLED_ROW_BYTES = 40, 17
 
 FREE_WIRES, FREE_LOGITS = 2, 4
 """How many arrays of the widest layer's size, and of the outputs', a step makes and throws away."""
+
+SORTING_CELLS = 6
+"""How many numbers of a row are there while rows are sorted into series and windows are cut."""
 
 ORTHOGONAL_BYTES = 48
 """Of a weight while orthogonal ones are drawn, in float64."""
@@ -260,7 +264,7 @@ class _Training:
             self._architecture.multiply_adds(learns=learns) for learns in (False, True)
         )
         if self._folds:
-            return self.rows * (self._folds * there_and_back + forward)
+            return self._examples * (self._folds * there_and_back + forward)
         return self._training_rows * there_and_back + self._measured_rows * forward
 
     def _of_all(self, parts: Parts) -> Parts:
@@ -292,8 +296,8 @@ class _Training:
         s = self.settings
         features = [self._profile[name] for name in s.features]
         targets = [self._profile[name] for name in s.targets]
-        outputs = outputs_of(s.task, s.loss, targets)
-        return architecture_of(s, inputs_of(features, s.columns), outputs)
+        outputs = outputs_of(s.task, s.loss, targets, s.sequence)
+        return architecture_of(s, inputs_of(features, s.columns, s.sequence), outputs)
 
     @cached_property
     def _parameters(self) -> int:
@@ -304,23 +308,29 @@ class _Training:
         return self._parameters + self._architecture.statistic_count()
 
     @cached_property
+    def _examples(self) -> int:
+        """How many examples the dataset has, at most: its rows, or sequences of them."""
+        sequence = self.settings.sequence
+        return self.rows if sequence is None else most_examples(sequence, self._profile, self.rows)
+
+    @cached_property
     def _measured_rows(self) -> int:
-        """How many rows are measured on."""
-        validation = self.settings.validation
+        """How many examples are measured on."""
+        validation, examples = self.settings.validation, self._examples
         if self._folds:
-            return -(-self.rows // self._folds)
+            return -(-examples // self._folds)
         if not isinstance(validation, ValidationPart):
             return self.validation_rows
         if validation.fraction == 0:
             return 0
         classes = self._classes if self._classifies else 1
-        return min(max(round(self.rows * validation.fraction), 1), max(self.rows - classes, 0))
+        return min(max(round(examples * validation.fraction), 1), max(examples - classes, 0))
 
     @cached_property
     def _training_rows(self) -> int:
-        """How many rows are trained on, at most."""
+        """How many examples are trained on, at most."""
         is_part = isinstance(self.settings.validation, ValidationPart)
-        return self.rows - self._measured_rows if is_part else self.rows
+        return self._examples - self._measured_rows if is_part else self._examples
 
     @cached_property
     def _classes(self) -> int:
@@ -338,6 +348,8 @@ class _Training:
         copies = (s.sample_weight is not None) + (self._folds > 0)
         copies += any(self._profile[name].missing for name in s.targets)
         copies += isinstance(s.validation, ValidationPart) and s.validation.fraction > 0
+        if s.sequence is not None:
+            copies = 2  # sorted, and of these what is trained on
         row = sum(_cell_bytes(self._profile[name]) for name in s.column_names)
         return Parts({"/dataset": copies * row * self._all_rows})
 
@@ -348,6 +360,8 @@ class _Training:
     @cached_property
     def _data_bytes(self) -> int:
         """Of the rows as a network sees them."""
+        if (sequence := self.settings.sequence) is not None:
+            return self._steps_bytes(sequence)
         return (self._x_bytes + self._y_bytes) * self._all_rows
 
     @property
@@ -364,6 +378,26 @@ class _Training:
             row += self._itemsize
         return row
 
+    def _steps_bytes(self, sequence: spec.SequenceSpec) -> int:
+        """Of the steps of all series, and of the examples that point to them."""
+        s, inputs = self.settings, self._architecture.inputs.units
+        width = inputs // sequence.steps - bool(sequence.mask)
+        row = self._itemsize * width + SORTING_CELLS * CELL_BYTES
+        outputs = 1 if self._classifies else self._architecture.outputs
+        example = 2 * (1 + outputs) * CELL_BYTES + outputs * self._itemsize
+        if s.class_weights is not None:
+            example += self._itemsize
+        examples = self._examples + self.validation_rows
+        return row * (self._all_rows + 2 * sequence.steps) + example * examples
+
+    @cached_property
+    def _gathered_bytes(self) -> int:
+        """Of sequences that are laid out to be measured on."""
+        if self.settings.sequence is None:
+            return 0
+        row = self._itemsize * (self._architecture.inputs.units + 1)
+        return row * min(self._measured_rows, ROWS_AT_ONCE) + BLOCK_BYTES
+
     def _fitting(self) -> Parts:
         """Return what is there while a column is fitted: for a fold, the rows of all before it."""
         features = [self._profile[name] for name in self.settings.features]
@@ -379,7 +413,7 @@ class _Training:
         features = [self._profile[name] for name in s.features]
         rows = self._all_rows
         read = max(_reading_bytes(c, self._choice(c), rows) for c in features)
-        targets = 0 if self._classifies else FITTING_CELLS * CELL_BYTES * len(s.targets)
+        targets = 0 if self._classifies else FITTING_CELLS * CELL_BYTES * len(s.targets) * s.horizon
         on_the_way = max(read, targets * rows, LABELLING_BYTES * rows)
         return Parts({"/dataset": on_the_way}) + self._copies()
 
@@ -422,7 +456,7 @@ class _Training:
             {
                 "/training/batch_size": passes + self._batches_bytes,
                 "/network": measuring,
-                "/dataset": self._order_bytes,
+                "/dataset": self._order_bytes + self._gathered_bytes,
             }
         )
 
@@ -438,6 +472,8 @@ class _Training:
         row = self._itemsize * (self._architecture.inputs.units + 1 + outputs)
         batch = batch_rows(self.settings, self._training_rows)
         block = min(max(batch, BLOCK_BYTES // row), self._training_rows)
+        if self.settings.sequence is not None and batch == self._training_rows:
+            block *= 2  # the one batch is laid out beside the block
         return block * (row + CELL_BYTES + 2 * outputs * (self._itemsize + 1))
 
     def _pass_bytes(self, batch: int, *, learns: bool = True) -> int:

@@ -18,14 +18,19 @@ from engine.arrays import Labels, Matrix, Vector
 from engine.data.batches import Examples
 from engine.data.encoding import check_present
 from engine.data.preprocessing import FeatureEncoder
+from engine.data.sequences import Sequences, last_values, sequences, split_sequences
 from engine.data.splits import folds, split
 from engine.data.table import InputColumn, Table
 from engine.data.targets import ClassEncoder, TargetScaler, has_targets
+from engine.data.windows import Windows
 from engine.errors import DataError, SchemaError
 from engine.metrics import classification_metrics, confusion, regression_metrics
 from engine.network import Architecture, Inputs, Network
 from engine.spec import ResolvedSpec
 from engine.training import TrainingData, architecture_of
+
+LAID_OUT_BYTES = 2**23
+"""Of the sequences that are laid out for a prediction at a time, as far as one is no larger."""
 
 SPLIT_STREAM = 1
 """The split draws from its own stream of the seed, beside that of the training run."""
@@ -42,12 +47,15 @@ class Prepared:
     target : ClassEncoder or TargetScaler
     architecture : Architecture
         Of the network for it.
+    notes : tuple of str
+        What was noticed in the data, and what was left out of it.
     """
 
     data: TrainingData
     features: FeatureEncoder
     target: ClassEncoder | TargetScaler
     architecture: Architecture
+    notes: tuple[str, ...] = ()
 
 
 def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = None) -> Prepared:
@@ -62,6 +70,8 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
     validation : Table, optional
         The rows of another dataset to validate on.
     """
+    if settings.sequence is not None:
+        return _prepare_divided(table, validation, settings, settings.sequence)
     table = _counted(table, settings)
     classes, asked = classes_of(table, settings), settings.validation
     if validation is not None:
@@ -76,6 +86,8 @@ def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = Non
 
 def prepare_folds(table: Table, settings: ResolvedSpec, count: int) -> list[Prepared]:
     """Prepare for every fold on its own: the others to train on, itself to validate on."""
+    if settings.sequence is not None:
+        return _prepare_series_folds(table, settings, settings.sequence, count)
     table = _counted(table, settings)
     classes = classes_of(table, settings)
     labels = classes.transform(table) if classes else None
@@ -153,17 +165,80 @@ def _prepare(
     return Prepared(data, features, target, architecture_for(settings, features, target))
 
 
+def _prepare_divided(
+    table: Table,
+    validation: Table | None,
+    settings: ResolvedSpec,
+    sequence: spec.SequenceSpec,
+) -> Prepared:
+    """Prepare sequences: all of them, or but for those to validate on."""
+    examples, asked = sequences(table, sequence, settings.targets), settings.validation
+    classes = classes_of(examples.answered, settings)
+    held_out = None
+    if validation is not None:
+        held_out = sequences(validation, sequence, settings.targets)
+    elif isinstance(asked, spec.ValidationPart):
+        labels = classes.transform(examples.answered) if classes else None
+        examples, held_out = split_sequences(
+            examples, sequence, asked.fraction, split_rng(settings), labels
+        )
+    return _prepare_sequences(examples, held_out, settings, classes)
+
+
+def _prepare_series_folds(
+    table: Table, settings: ResolvedSpec, sequence: spec.SequenceSpec, count: int
+) -> list[Prepared]:
+    """Prepare for every fold of whole series on its own."""
+    examples = sequences(table, sequence, settings.targets)
+    classes = classes_of(examples.answered, settings)
+    labels = classes.transform(examples.answered) if classes else None
+    return [
+        _prepare_sequences(examples.take(training), examples.take(rest), settings, classes)
+        for training, rest in folds(len(examples), count, split_rng(settings), labels)
+    ]
+
+
+def _prepare_sequences(
+    training: Sequences,
+    validation: Sequences | None,
+    settings: ResolvedSpec,
+    classes: ClassEncoder | None,
+) -> Prepared:
+    features = FeatureEncoder.fit(training.touched, settings.features, settings.columns)
+    target = classes or TargetScaler.fit(
+        training.answered,
+        settings.targets,
+        scales=not isinstance(settings.loss, spec.Poisson),
+        horizon=settings.horizon,
+        bases=training.bases,
+    )
+    encode = Encode(settings, features, target)
+    x, held_out, notes = encode.steps(training), None, training.notes
+    if validation is not None and validation.table is training.table:
+        held_out = encode.sequences(validation, x, None)
+    elif validation is not None:
+        held_out = encode.sequences(validation, encode.steps(validation), None)
+        notes += tuple(f"of the dataset to validate on: {note}" for note in validation.notes)
+    weights = encode.row_weights(training.answered)
+    measure = measure_of(target, validation.bases if validation is not None else None)
+    data = TrainingData(encode.sequences(training, x, weights), held_out, measure)
+    architecture = architecture_for(settings, features, target)
+    return Prepared(data, features, target, architecture, notes)
+
+
 def architecture_for(
     settings: ResolvedSpec, features: FeatureEncoder, target: ClassEncoder | TargetScaler
 ) -> Architecture:
     """Return what the network is for these columns."""
-    inputs = Inputs(features.shape, features.codes)
+    inputs, sequence = Inputs(features.shape, features.codes), settings.sequence
+    if sequence is not None:
+        inputs = inputs.repeated(sequence.steps, masked=bool(sequence.mask))
     return architecture_of(settings, inputs, _outputs(settings, target))
 
 
 def _outputs(settings: ResolvedSpec, target: ClassEncoder | TargetScaler) -> int:
     if isinstance(target, TargetScaler):
-        return len(target.targets)
+        return len(target.mean)
     return 1 if isinstance(settings.loss, spec.BinaryCrossEntropy) else len(target.classes)
 
 
@@ -180,13 +255,30 @@ class Encode:
         x = self.features.transform(table, np.dtype(self.settings.precision))
         return self.examples(x, table, weights)
 
-    def examples(self, x: Matrix, table: Table, weights: Vector | None) -> Examples:
-        """Return rows that are encoded, with the targets of the table."""
+    def steps(self, examples: Sequences) -> Matrix:
+        """Return the rows that sequences are made from."""
+        steps = examples.windows.steps
+        return self.features.transform_steps(examples.table, self.settings.precision, steps)
+
+    def sequences(self, examples: Sequences, x: Matrix, weights: Vector | None) -> Examples:
+        """Return sequences of the steps ``x``."""
+        return self.examples(x, examples.answered, weights, examples.windows, examples.bases)
+
+    def examples(
+        self,
+        x: Matrix,
+        targets: Table,
+        weights: Vector | None,
+        windows: Windows | None = None,
+        bases: Matrix | None = None,
+    ) -> Examples:
+        """Return rows that are encoded, with the targets of a table, or sequences of such rows."""
         target, outputs = self.target, _outputs(self.settings, self.target)
         if isinstance(target, TargetScaler):
-            return Examples(x, target.transform(table, x.dtype), outputs, weights=weights)
+            y = target.transform(targets, x.dtype, bases)
+            return Examples(x, y, outputs, weights=weights, windows=windows)
         smoothing = getattr(self.settings.loss, "label_smoothing", 0.0)
-        return Examples(x, target.transform(table), outputs, smoothing, weights)
+        return Examples(x, target.transform(targets), outputs, smoothing, weights, windows)
 
     def sample_weights(self, table: Table) -> Vector | None:
         """Return how much each row counts as its column says, mean 1, or None without one."""
@@ -216,11 +308,13 @@ class Encode:
         return np.array([by_class.get(str(name), 1.0) for name in classes])
 
 
-def measure_of(target: ClassEncoder | TargetScaler) -> Callable[[Matrix, Any], dict[str, float]]:
+def measure_of(
+    target: ClassEncoder | TargetScaler, bases: Matrix | None = None
+) -> Callable[[Matrix, Any], dict[str, float]]:
     """Return what tells how good predictions are, in the targets' own units."""
     if isinstance(target, ClassEncoder):
         return classification_metrics
-    return lambda y, t: regression_metrics(target.invert(y), target.invert(t))
+    return lambda y, t: regression_metrics(target.invert(y, bases), target.invert(t, bases))
 
 
 CONFUSION_CLASSES = 100
@@ -272,7 +366,13 @@ class Model:
     def ignored(self) -> tuple[str, ...]:
         """The columns that were left out: a row may have them, but they say nothing."""
         columns = self.settings.columns
-        return tuple(name for name, choice in columns.items() if choice.encode == "drop")
+        dropped = tuple(name for name, choice in columns.items() if choice.encode == "drop")
+        return dropped if self.sequence is None else (*dropped, *self.sequence.columns)
+
+    @property
+    def sequence(self) -> spec.SequenceSpec | None:
+        """How the rows of an example follow on each other; None where it is one row."""
+        return self.settings.sequence
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -288,12 +388,18 @@ class Model:
         """Return the position of a class, or of a target; raises `SchemaError` where it is none."""
         return ClassEncoder("output", self.classes or self.outputs).label(name)
 
-    def predict(self, table: Table) -> Matrix:
-        """Predict every row.
+    def predict(self, table: Table, windows: Windows | None = None) -> Matrix:
+        """Predict every row, or every window of rows.
+
+        Parameters
+        ----------
+        table : Table
+        windows : Windows, optional
+            The examples of a model of sequences.
 
         Returns
         -------
-        Matrix of shape (rows, classes) or (rows, targets)
+        Matrix of shape (examples, classes) or (examples, targets * horizon)
             Probabilities, or values in the targets' own units.
 
         Raises
@@ -301,23 +407,52 @@ class Model:
         SchemaError
             A column is absent, of another type, or holds what cannot be predicted from.
         """
-        y = self.network.predict(self.features.transform(table, self.network.numbers.dtype))
-        return y if isinstance(self.target, ClassEncoder) else self.target.invert(y)
+        if (windows is None) != (self.sequence is None):
+            raise DataError("the model takes sequences of rows, not single ones")
+        dtype, bases = self.network.numbers.dtype, None
+        if windows is None:
+            y = self.network.predict(self.features.transform(table, dtype))
+        else:
+            x = self.features.transform_steps(table, dtype, windows.steps)
+            y = self._predict_windows(x, windows)
+            if self.sequence is not None and self.sequence.relative:
+                bases = last_values(table, windows, self.settings.targets)
+        return y if isinstance(self.target, ClassEncoder) else self.target.invert(y, bases)
+
+    def _predict_windows(self, x: Matrix, windows: Windows) -> Matrix:
+        """Predict windows of the steps ``x``, laid out some at a time."""
+        parts = []
+        columns = windows.units(x.shape[1]) + 1
+        block = max(1, LAID_OUT_BYTES // (x.itemsize * columns))
+        for first in range(0, len(windows), block):
+            some = windows.take(np.arange(first, min(first + block, len(windows))))
+            out = np.empty((len(some), columns), dtype=x.dtype)
+            some.gather(x, out)
+            parts.append(self.network.predict(out))
+        return np.concatenate(parts)
 
     def evaluate(self, table: Table) -> Evaluation:
         """Predict every row and measure against the target column(s) of the table.
+
+        Of a model of sequences every window, or whole series, that can be cut out of it.
 
         Raises
         ------
         SchemaError
             As `predict`; or a row's class was not there when training.
         """
-        table = _with_targets(table, self.settings)
-        y = self.predict(table)
+        if self.sequence is None:
+            table = _with_targets(table, self.settings)
+            return self._measured(self.predict(table), table)
+        examples = sequences(table, self.sequence, self.settings.targets)
+        return self._measured(self.predict(examples.table, examples.windows), examples.answered)
+
+    def _measured(self, y: Matrix, table: Table) -> Evaluation:
+        """Measure predictions against the targets in a table."""
         if not isinstance(self.target, ClassEncoder):
             metrics = regression_metrics(y, self.target.raw(table))
-            return Evaluation(table.rows, metrics, None)
+            return Evaluation(len(y), metrics, None)
         labels = self.target.transform(table)
         few = len(self.target.classes) <= CONFUSION_CLASSES
         counts = confusion(y, labels) if few else None
-        return Evaluation(table.rows, classification_metrics(y, labels), counts)
+        return Evaluation(len(y), classification_metrics(y, labels), counts)

@@ -44,10 +44,26 @@ class Inputs:
         Of one example.
     levels : mapping of int to int
         The inputs that are codes of a category, for an embedding, and how many levels each has.
+    steps : int or None
+        Of a sequence: its numbers are in the shape (steps, width), flat.
+    masked : bool
+        Whether as many numbers again follow, 1 for a step that is there and 0 for padding.
     """
 
     shape: Shape
     levels: Mapping[int, int] = field(default_factory=dict)
+    steps: int | None = None
+    masked: bool = False
+
+    def repeated(self, steps: int, *, masked: bool) -> Inputs:
+        """Return what is fed of a sequence of so many steps, of which these are one."""
+        width = self.units
+        levels = {
+            step * width + place: count
+            for step in range(steps)
+            for place, count in self.levels.items()
+        }
+        return Inputs(((width + masked) * steps,), levels, steps, masked)
 
     @property
     def units(self) -> int:

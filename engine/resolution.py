@@ -12,6 +12,7 @@ from engine.data.choices import check_text, decide, id_note, most_inputs, path_o
 from engine.data.encoding import TEXTS
 from engine.data.preprocessing import input_shape
 from engine.data.profiling import ColumnProfile
+from engine.data.sequence_choices import decide_sequence, most_examples, settle_forecast
 from engine.data.table import NUMERIC, nearest
 from engine.errors import SpecError
 from engine.network import Architecture, Inputs, uses_embedding
@@ -21,6 +22,7 @@ from engine.spec import (
     EmbeddingLayer,
     NetworkSpec,
     ResolvedSpec,
+    SequenceSpec,
     Task,
     TrainingSpec,
     Validation,
@@ -34,6 +36,9 @@ MAX_INTEGER_CLASSES = 20
 
 MIN_ROWS_FOR_VALIDATION = 50
 AUTO_NETWORK = NetworkSpec(layers=[DenseLayer(units=128), DenseLayer(units=128)])
+AUTO_FORECAST = NetworkSpec(layers=[DenseLayer(units=64), DenseLayer(units=64)])
+"""Of windows, which overlap: they tell less than as many rows would."""
+
 AUTO_EMBEDDING = EmbeddingLayer()
 """Comes first in an automatic network where a category has many levels."""
 
@@ -66,27 +71,35 @@ def resolve(
     """
     profile = {column.name: column for column in columns}
     targets = _targets(asked, profile)
+    others = {column.name: column for column in validation_columns}
+    sequence = decide_sequence(asked, profile, rows, others)
     _check_columns(asked, profile)
     features, choices = _features(asked, profile, rows)
-    task = asked.task or _infer_task(targets)
+    task = asked.task or _infer_task(asked, targets)
     _check_targets(task, targets)
     loss = _loss(asked, task, targets)
+    sequence = settle_forecast(sequence, task, loss)
     network = _network(asked, choices)
     _check_weights(asked, profile, targets, task)
-    inputs = inputs_of(features, choices)
-    _check_budget(network, inputs, outputs_of(task, loss, targets), parameter_budget)
+    inputs = inputs_of(features, choices, sequence)
+    outputs = outputs_of(task, loss, targets, sequence)
+    _check_budget(network, inputs, outputs, parameter_budget)
+    examples = rows - max(target.missing for target in targets)
+    if sequence is not None:
+        examples = most_examples(sequence, profile, rows)
     decided = {
         "features": [column.name for column in features],
-        "columns": _in_order({**asked.columns, **choices, **_left_out(targets)}, profile),
+        "columns": _in_order({**asked.columns, **_left_out(targets, choices)}, profile),
+        "sequence": sequence,
         "task": task,
         "network": network,
         "loss": loss,
         "training": _training(asked),
-        "validation": _validation(asked, rows - max(target.missing for target in targets)),
+        "validation": _validation(asked, examples, sequence),
     }
     if isinstance(asked.validation, ValidationDataset):
-        weight = [] if asked.sample_weight is None else [profile[asked.sample_weight]]
-        _check_alike([*features, *targets, *weight], validation_columns)
+        named = {*asked.column_names, *(column.name for column in features)}
+        _check_alike([profile[name] for name in profile if name in named], validation_columns)
         _check_gaps(features, choices, validation_columns)
         for target in validation_columns:
             if target.name in asked.targets:
@@ -113,13 +126,19 @@ def _check_target(path: str, target: ColumnProfile) -> None:
     _check_finite(path, target)
 
 
-def _left_out(targets: Sequence[ColumnProfile]) -> dict[str, ColumnSpec]:
-    """Return what is said of targets that are missing in some rows."""
-    return {
-        target.name: ColumnSpec(note=f"rows left out as they have no value here: {target.missing}")
-        for target in targets
-        if target.missing
-    }
+def _left_out(
+    targets: Sequence[ColumnProfile], choices: Mapping[str, ColumnSpec]
+) -> dict[str, ColumnSpec]:
+    """Return the choices with what is said of targets that are missing in some rows."""
+    noted = {}
+    for target in targets:
+        note = f"rows left out as they have no value here: {target.missing}"
+        if target.name in choices:
+            note = f"as a target left out in rows that have no value here: {target.missing}"
+        if target.missing:
+            choice = choices.get(target.name, ColumnSpec())
+            noted[target.name] = choice.model_copy(update={"note": note})
+    return {**choices, **noted}
 
 
 def _in_order(
@@ -142,10 +161,17 @@ def _check_columns(asked: TrainingSpec, profile: Mapping[str, ColumnProfile]) ->
         if drops and listed:
             raise SpecError(path_of(name, "encode"), f"{name!r} is one of the features as well")
         given = wanted.model_fields_set - {"note"}
-        is_feature = listed if asked.features else name != asked.sample_weight
-        if given and (name in asked.targets or not (is_feature or drops)):
-            use = "the target" if name in asked.targets else "no feature"
+        is_target, others = name in asked.targets, _beside(asked)
+        is_feature = listed or is_target if asked.features else name not in others
+        misused = is_target and (drops or not asked.forecasts)
+        if given and (misused or not (is_feature or drops)):
+            use = "the target" if is_target else "no feature"
             raise SpecError(path_of(name), f"{name!r} is {use}; leave it out here")
+
+
+def _beside(asked: TrainingSpec) -> list[str | None]:
+    """Return the columns that are neither feature nor target."""
+    return [asked.sample_weight, *([] if asked.sequence is None else asked.sequence.columns)]
 
 
 def _features(
@@ -158,7 +184,7 @@ def _features(
         path = "/features" if asked.features is None else f"/features/{position}"
         if name not in profile:
             raise SpecError(path, _no_column(name, profile))
-        if name in asked.targets:
+        if name in asked.targets and not asked.forecasts:
             raise SpecError(path, f"{name!r} is the target; leave it out of the features")
         column, wanted = profile[name], asked.columns.get(name, ColumnSpec())
         if wanted.type is None:
@@ -173,13 +199,17 @@ def _features(
 def _names(
     asked: TrainingSpec, profile: Mapping[str, ColumnProfile], rows: int
 ) -> tuple[list[str], dict[str, ColumnSpec]]:
-    """Return the names of the features, and why some columns are none."""
+    """Return the names of the features, and why some columns are none.
+
+    What is forecast is one of them, as its past is seen.
+    """
+    past = asked.targets if asked.forecasts else []
     if asked.features is not None:
         for position, name in enumerate(asked.features):
             if asked.features.count(name) > 1:
                 raise SpecError(f"/features/{position}", f"{name!r} is given twice")
-        return asked.features, {}
-    taken = {*asked.targets, asked.sample_weight}
+        return list(dict.fromkeys([*asked.features, *past])), {}
+    taken = {*asked.targets, *_beside(asked)}
     names, ids = [], {}
     for name, column in profile.items():
         note = id_note(column, rows) if name not in asked.columns else None
@@ -187,6 +217,7 @@ def _names(
             ids[name] = ColumnSpec(encode="drop", note=note)
         elif name not in taken and asked.columns.get(name, ColumnSpec()).encode != "drop":
             names.append(name)
+    names += past
     if not names:
         reason = "the dataset has no column beside the target"
         raise SpecError("/features", f"{reason} but ids: {_quoted(ids)}" if ids else reason)
@@ -201,9 +232,10 @@ def _network(asked: TrainingSpec, columns: Mapping[str, ColumnSpec]) -> NetworkS
     """Return the network, with vectors for the levels of categories that have many."""
     if asked.network != "auto":
         return asked.network
+    network = AUTO_FORECAST if asked.forecasts else AUTO_NETWORK
     if any(choice.encode == "embedding" for choice in columns.values()):
-        return NetworkSpec(layers=[AUTO_EMBEDDING, *AUTO_NETWORK.layers])
-    return AUTO_NETWORK
+        return NetworkSpec(layers=[AUTO_EMBEDDING, *network.layers])
+    return network
 
 
 def _check_present(path: str, column: ColumnProfile) -> None:
@@ -221,10 +253,12 @@ def _check_finite(path: str, column: ColumnProfile) -> None:
         raise SpecError(path, f"column {column.name!r} has {found}; {advice}")
 
 
-def _infer_task(targets: Sequence[ColumnProfile]) -> Task:
+def _infer_task(asked: TrainingSpec, targets: Sequence[ColumnProfile]) -> Task:
     if len(targets) > 1:
         return "regression"
     target = targets[0]
+    if target.type == "integer" and asked.forecasts:
+        return "regression"
     if target.type == "integer" and (target.distinct or 0) > MAX_INTEGER_CLASSES:
         return "regression"
     return "regression" if target.type == "number" else "classification"
@@ -277,10 +311,15 @@ def _loss(asked: TrainingSpec, task: Task, targets: Sequence[ColumnProfile]) -> 
     return loss
 
 
-def outputs_of(task: Task, loss: spec.Loss, targets: Sequence[ColumnProfile]) -> int:
+def outputs_of(
+    task: Task,
+    loss: spec.Loss,
+    targets: Sequence[ColumnProfile],
+    sequence: SequenceSpec | None,
+) -> int:
     """Return how many outputs the network has."""
     if task == "regression":
-        return len(targets)
+        return len(targets) * (1 if sequence is None else sequence.horizon or 1)
     return 1 if isinstance(loss, spec.BinaryCrossEntropy) else targets[0].distinct or 1
 
 
@@ -335,12 +374,22 @@ def _check_sample_weight(
         raise SpecError("/sample_weight", f"column {name!r} must hold numbers from 0 on, not all 0")
 
 
-def _validation(asked: TrainingSpec, rows: int) -> Validation:
-    validation = asked.validation
+def _validation(asked: TrainingSpec, rows: int, sequence: SequenceSpec | None) -> Validation:
+    validation, between = asked.validation, 0
+    if sequence is not None and sequence.window is not None and sequence.group is None:
+        between = (sequence.horizon or 1) - 1
     if validation is None:
-        return ValidationPart(fraction=0.2 if rows >= MIN_ROWS_FOR_VALIDATION else 0.0)
-    if isinstance(validation, ValidationPart) and validation.fraction > 0 and rows < 2:
-        raise SpecError("/validation/fraction", "one row cannot be divided; 0 would do")
+        enough = rows >= MIN_ROWS_FOR_VALIDATION and rows - round(0.2 * rows) > between
+        return ValidationPart(fraction=0.2 if enough else 0.0)
+    if isinstance(validation, ValidationPart) and validation.fraction > 0:
+        if rows < 2:
+            one = "row" if sequence is None else "sequence"
+            raise SpecError("/validation/fraction", f"one {one} cannot be divided; 0 would do")
+        wanted = max(round(rows * validation.fraction), 1)
+        if between and rows - wanted <= between:
+            reason = f"of {rows:,} windows {wanted:,} would validate and {between:,} predict beyond"
+            advice = "where these begin; use a smaller fraction or horizon"
+            raise SpecError("/validation/fraction", f"{reason} {advice}")
     if isinstance(validation, ValidationFolds) and validation.folds > rows:
         raise SpecError("/validation/folds", f"there are {rows} rows; at most as many would do")
     return validation
@@ -386,7 +435,11 @@ def _check_budget(network: NetworkSpec, inputs: Inputs, outputs: int, budget: in
         raise SpecError("/network", f"{count:,} weights and biases ({shape}); {advice}")
 
 
-def inputs_of(features: Sequence[ColumnProfile], columns: Mapping[str, ColumnSpec]) -> Inputs:
+def inputs_of(
+    features: Sequence[ColumnProfile],
+    columns: Mapping[str, ColumnSpec],
+    sequence: SequenceSpec | None,
+) -> Inputs:
     """Return what the network is fed; there is less of it where training rows lack some levels."""
     levels, width = {}, 0
     for column in features:
@@ -394,4 +447,7 @@ def inputs_of(features: Sequence[ColumnProfile], columns: Mapping[str, ColumnSpe
         if codes:
             levels[width] = codes
         width += numbers
-    return Inputs(input_shape([tuple(column.shape or ()) for column in features], width), levels)
+    shape = input_shape([tuple(column.shape or ()) for column in features], width)
+    if sequence is None:
+        return Inputs(shape, levels)
+    return Inputs(shape, levels).repeated(sequence.steps, masked=bool(sequence.mask))

@@ -82,10 +82,11 @@ def columns(model: Model, y: Matrix, decision: Decision) -> dict[str, NDArray[An
     """Return predictions as columns.
 
     A classifier's are ``label`` and ``probability_<class>``, or, of the likeliest classes alone,
-    ``label_1``, ``probability_1``, … A regression's are the targets.
+    ``label_1``, ``probability_1``, … A regression's are the targets, with a
+    horizon ``<target>_1`` and so on.
     """
     if model.classes is None:
-        return {name: y[:, place] for place, name in enumerate(model.outputs)}
+        return {name: y[:, place] for place, name in enumerate(_values(model))}
     classes = np.array([None, *model.classes], dtype=object)[1:]
     found: dict[str, NDArray[Any]] = {"label": classes[decision.labels(y)]}
     told = decision.told(y)
@@ -97,6 +98,26 @@ def columns(model: Model, y: Matrix, decision: Decision) -> dict[str, NDArray[An
             found[f"label_{place + 1}"] = classes[told[:, place]]
             found[f"probability_{place + 1}"] = shares[:, place]
     return found
+
+
+def _values(model: Model) -> list[str]:
+    """Return what the numbers of a regression are: its targets, or each for so many steps."""
+    horizon = model.settings.horizon
+    if horizon == 1:
+        return list(model.outputs)
+    return [f"{name}_{step}" for name in model.outputs for step in range(1, horizon + 1)]
+
+
+def check_rows(model: Model) -> None:
+    """Refuse a model that does not take single rows.
+
+    Raises
+    ------
+    DataError
+        It takes sequences of them.
+    """
+    if model.sequence is not None:
+        raise DataError("the model takes sequences of rows; predict them as JSON")
 
 
 def answers(
@@ -125,6 +146,7 @@ def answers(
         A column is absent, of another type, or holds what cannot be predicted from, in the row
         that it says.
     """
+    check_rows(model)
     decision.check(model)
     stored, names, done = StoredRows(source), [column.name for column in model.inputs], 0
     for name in names:

@@ -23,6 +23,8 @@ MAX_UNITS = 2**53
 MAX_LAYERS = 200
 MAX_COLUMNS = 16_384
 MAX_NAME_LENGTH = 200
+MAX_STEPS = 100_000
+MAX_HORIZON = 1000
 PARAMETER_BUDGET = 50_000_000
 """Weights and biases that one network may have, unless the caller sets another budget."""
 
@@ -578,7 +580,9 @@ class ValidationPart(Spec):
     """Rows kept out of training to measure on and to choose the best epoch by."""
 
     fraction: float = Field(ge=0, lt=1)
-    """Share of the rows, drawn at random by `seed`, stratified by class; 0 for none."""
+    """Share of the rows, drawn at random by `seed`, stratified by class; 0 for none.
+
+    Of whole series likewise. Of windows it is the latest part."""
 
 
 class ValidationDataset(Spec):
@@ -692,6 +696,42 @@ class ColumnSpec(Spec):
 Columns = Annotated[dict[Name, ColumnSpec], Field(max_length=MAX_COLUMNS)]
 
 
+class SequenceSpec(Spec):
+    """Rows are steps of series. With a `window` their next values are forecast.
+
+    Without one every series is an example as a whole, whose target is the same in all its rows.
+    """
+
+    order: Name
+    """The column that the rows of a series are sorted by: a number, an integer or a timestamp."""
+    group: Name | None = None
+    """The column that says which series a row belongs to; all to one unless given."""
+    window: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    """How many consecutive rows a forecast is made from: their features and their targets."""
+    horizon: int | None = Field(default=None, ge=1, le=MAX_HORIZON)
+    """How many steps after the window are forecast, each by outputs of its own; 1 unless given."""
+    relative: bool | None = None
+    """Whether the network tells by how much a target differs from its last value in the window.
+
+    It does unless given, but for classes and the loss `poisson`."""
+    length: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    """To how many steps whole series are padded; to those of the longest unless given."""
+    mask: bool | None = None
+    """Whether a network also sees which steps of a whole series are there.
+
+    It does unless given, where series differ in length."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps an example has; once it is decided."""
+        return self.window or self.length or 1
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that say how rows belong together; they are no features."""
+        return [self.order] if self.group is None else [self.order, self.group]
+
+
 class TrainingSpec(Spec):
     """What to train on the columns of a dataset, and how."""
 
@@ -709,6 +749,8 @@ class TrainingSpec(Spec):
     """`cross_entropy` for classes and `squared_error` for numbers unless given."""
     class_weights: ClassWeights | None = None
     """How much each class counts: `"balanced"` for the inverse of how often it occurs."""
+    sequence: SequenceSpec | None = None
+    """That rows are steps of series, and how they follow on each other."""
     sample_weight: Name | None = None
     """A column that says how much each row counts in training; it is no feature."""
     optimizer: Optimizer = Adam()
@@ -730,7 +772,18 @@ class TrainingSpec(Spec):
     def column_names(self) -> list[str]:
         """The columns that training reads."""
         weight = [] if self.sample_weight is None else [self.sample_weight]
-        return [*(self.features or []), *self.targets, *weight]
+        steps = [] if self.sequence is None else self.sequence.columns
+        return list(dict.fromkeys([*(self.features or []), *self.targets, *weight, *steps]))
+
+    @property
+    def forecasts(self) -> bool:
+        """Whether the past of the targets is an input, and what comes next the target."""
+        return self.sequence is not None and self.sequence.window is not None
+
+    @property
+    def horizon(self) -> int:
+        """How many values of each target are predicted."""
+        return 1 if self.sequence is None else self.sequence.horizon or 1
 
     @property
     def targets(self) -> list[str]:

@@ -470,7 +470,8 @@ class Loop:
         with np.errstate(all="ignore"):
             for begin in range(0, len(examples), ROWS_AT_ONCE):
                 rows = slice(begin, begin + ROWS_AT_ONCE)
-                x, t = examples.x[rows], examples.targets(examples.y[rows])
+                x = examples.part(begin, begin + ROWS_AT_ONCE)
+                t = examples.targets(examples.y[rows])
                 step = self.measuring.get(len(x)) or self.bind_to_measure(len(x))
                 step.bound.forward(x)
                 weights = None if examples.weights is None else examples.weights[rows]

@@ -103,7 +103,7 @@ class Training(Attempt):
 
         def begin(session: Session) -> None:
             jobs.truncate_curve(session, self._claim, fitting.epoch)
-            jobs.begin(session, self._claim, self._fingerprints)
+            jobs.begin(session, self._claim, self._fingerprints, fitting.prepared.notes)
 
         self._write(begin)
         return fitting
@@ -199,6 +199,7 @@ class Training(Attempt):
                 inputs=_inputs(model),
                 outputs=list(model.outputs),
                 classes=list(model.classes) if model.classes is not None else None,
+                sequence=model.sequence.model_dump() if model.sequence is not None else None,
                 metrics=metrics,
                 parameters=model.network.parameters.size,
                 data=data,

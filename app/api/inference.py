@@ -30,6 +30,7 @@ from app.store.errors import NotFoundError
 from engine.data.table import NUMERIC, Column, InputColumn, Table, column_of, nearest
 from engine.errors import SchemaError
 from engine.model import Model
+from engine.scoring import check_rows
 
 bp = APIBlueprint("inference", __name__, url_prefix="/v2", abp_tags=[Tag(name="Inference")])
 
@@ -133,6 +134,12 @@ def infer_version(path: schemas.ModelVersionPath) -> Response:
 
 def _served(reference: str, version: str | None) -> Served:
     """Return a model by its id or its name, or the one that had the name in a version."""
+    served = _found(reference, version)
+    check_rows(served.model)
+    return served
+
+
+def _found(reference: str, version: str | None) -> Served:
     if version is None:
         return services().predictor.model(owner(), reference)
     if reference.startswith(f"{trained_models.PREFIX}_"):

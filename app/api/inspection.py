@@ -12,7 +12,7 @@ from app.api import drawings, schemas
 from app.api.conditional import answer_json
 from app.api.drawings import PICTURES, answer_drawn, wanted_form
 from app.api.errors import BodyError
-from app.api.models import table_of
+from app.api.instances import table_of
 from app.api.services import owner, services
 from app.predictor import Served
 from engine import inspection
@@ -104,8 +104,10 @@ def _described(name: str, weights: Tensor) -> dict[str, Any]:
 
 
 def _model(reference: str) -> Served:
-    """Return the model, unless it is too large to be shown."""
+    """Return the model, unless it is one of sequences or too large to be shown."""
     served = services().predictor.model(owner(), reference)
+    if served.model.sequence is not None:
+        raise DataError("the model takes sequences of rows; only models of single rows are shown")
     size = served.model.network.numbers.size
     if size > SHOWN_NUMBERS:
         raise DataError(f"the network has {size:,} numbers; up to {SHOWN_NUMBERS:,} are shown")

@@ -140,6 +140,7 @@ def resource(job: Job) -> schemas.Job:
         publication=job.publication and schemas.Publication(**job.publication),
         reproducibility=_reproducibility(job),
         fingerprints=job.fingerprints,
+        notes=job.notes,
         stop_reason=cast(StopReason | None, job.stop_reason),
         error=error,
         spec=job.spec,

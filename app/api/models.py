@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import Any, cast
 
 import numpy as np
 from flask import Response, request
@@ -16,7 +14,8 @@ from app.api import schemas, tables
 from app.api.bodies import TABLES
 from app.api.conditional import answer, answer_tagged, unless_changed
 from app.api.datasets import file_of
-from app.api.errors import BodyError, pointer, sent
+from app.api.errors import BodyError, sent
+from app.api.instances import laid_out
 from app.api.once import once_apart
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
@@ -24,10 +23,9 @@ from app.store import artifacts, trained_models
 from app.store.tables import TrainedModel
 from engine.checkpoint import read_tensors
 from engine.data.formats.stored import read_table
-from engine.data.table import Table, table_from_instances
-from engine.errors import DataError, SchemaError
-from engine.model import Model
+from engine.errors import DataError
 from engine.scoring import Decision
+from engine.spec import SequenceSpec
 
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="Models")])
 
@@ -67,6 +65,7 @@ def resource(model: TrainedModel) -> schemas.Model:
         ],
         outputs=model.outputs,
         classes=model.classes,
+        sequence=SequenceSpec.model_validate(model.sequence) if model.sequence else None,
         metrics=model.metrics,
         parameters=model.parameters,
         bytes=model.bytes,
@@ -111,35 +110,14 @@ def _predict(reference: str, query: schemas.PredictQuery) -> Response:
         raise BadRequest("with JSON the options are fields of the body, not of the query")
     body = sent(schemas.PredictRequest)
     served = services().predictor.model(owner(), reference)
-    table = table_of(served.model, body.instances)
-    return tables.answer_rows(served, table, _decision(body), form)
+    decision = _decision(body)
+    decision.check(served.model)
+    y = served.model.predict(*laid_out(served.model, body.instances))
+    return tables.answer_predictions(served, y, decision, form)
 
 
 def _decision(asked: schemas.PredictRequest | schemas.PredictQuery) -> Decision:
     return Decision(asked.probabilities, asked.top_k, asked.threshold)
-
-
-def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -> Table:
-    """Put instances into a table; what is wrong with one is said with a pointer to it.
-
-    ``where`` is the field that holds the only one; else they are in `instances`.
-    """
-
-    def at(row: int, *parts: str | int) -> str:
-        return pointer(where, *parts) if where else pointer("instances", row, *parts)
-
-    names = [column.name for column in model.inputs]
-    for row, instance in enumerate(instances):
-        if isinstance(instance, list) and len(instance) != len(names):
-            wanted = f"{len(names)} values in the order of the model's inputs"
-            raise BodyError(at(row), f"expected {wanted}, got {len(instance)}")
-    try:
-        return table_from_instances(model.inputs, instances, model.ignored)
-    except SchemaError as error:
-        row = cast(int, error.row)  # instances are checked one by one
-        place = names.index(error.column) if isinstance(instances[row], list) else error.column
-        reason = f"expected {error.expected}, got {error.got}"
-        raise BodyError(at(row, place), reason) from error
 
 
 @bp.post("/<model_id>/evaluate", responses={200: schemas.Evaluation})

@@ -19,6 +19,7 @@ from app.api.services import owner, reading, services, writing
 from app.store import jobs, predictions
 from app.store.lifecycle import TERMINAL, JobKind
 from app.store.tables import Job
+from engine import scoring
 from engine.errors import DataError
 from engine.scoring import Decision
 
@@ -45,6 +46,7 @@ def submit(body: schemas.BatchRequest) -> Response:
     """Queue a batch prediction."""
     _, model = services().predictor.model(owner(), body.model)
     try:
+        scoring.check_rows(model)
         Decision(body.probabilities, body.top_k, body.threshold).check(model)
     except DataError as error:
         raise BodyError("/model", str(error)) from error

@@ -16,7 +16,7 @@ from engine.data.formats.kinds import MISSING, Decimal, Delimiter, Encoding, For
 from engine.data.profiling import Figure, Flag
 from engine.data.table import ColumnType, json_type
 from engine.metrics import ClassificationMetric, RegressionMetric
-from engine.spec import ColumnKind, Encode, Scale, Spec, Task, TrainingSpec
+from engine.spec import ColumnKind, Encode, Scale, SequenceSpec, Spec, Task, TrainingSpec
 from engine.training import StopReason
 
 METADATA_LIMIT_BYTES = 16 * 1024
@@ -502,6 +502,8 @@ class Job(Answered):
     `numerical` if it went on from a checkpoint on another kind, which rounds otherwise."""
     fingerprints: list[dict[str, Any]]
     """What its numbers come from: version, NumPy, BLAS, its threads and kernels."""
+    notes: list[str]
+    """What was noticed in the data of sequences: gaps, and what was left out."""
     stop_reason: StopReason | None
     """Which rule ended the training of a job that succeeded."""
     error: JobError | None
@@ -656,6 +658,8 @@ class Model(Answered):
     """What becomes of each input, in the same order."""
     outputs: list[str]
     classes: list[Any] | None
+    sequence: SequenceSpec | None
+    """How the rows of an example follow on each other; null where it is one row."""
     metrics: dict[str, float]
     parameters: int
     bytes: int
@@ -728,7 +732,11 @@ class PredictRequest(Spec):
     """Rows to predict."""
 
     instances: list[Instance] = Field(min_length=1, max_length=100_000)
-    """Each an object by input name, or an array in the order of the model's `inputs`."""
+    """Each an object by input name, or an array in the order of the model's `inputs`.
+
+    Of a model with a `sequence` each is `{"sequence": [row, row, ...]}`, with such rows in their
+    order. Forecasts take `window` rows; of more the last ones count. Whole series have 1 to
+    `length` rows, exactly `length` without a `mask`."""
     probabilities: bool = True
     """Whether to tell the probabilities of a classifier."""
     top_k: int | None = Field(default=None, ge=1, le=10_000)
@@ -749,12 +757,15 @@ class PredictQuery(Taken):
 
 
 class Prediction(BaseModel):
-    """What is predicted for one row: a class, a value, or several values."""
+    """What is predicted for one row, or sequence: a class, a value, or several values.
+
+    Where the `horizon` is more than 1 a value is an array of so many, the next step's first.
+    """
 
     label: Any | None = None
     probabilities: dict[str, float] | None = None
-    value: float | None = None
-    values: dict[str, float] | None = None
+    value: float | list[float] | None = None
+    values: dict[str, float | list[float]] | None = None
 
 
 class Predictions(Answered):

@@ -24,7 +24,7 @@ from engine.data.formats.ingestion import ingest
 from engine.data.formats.kinds import Limits, Options
 from engine.data.formats.stored import read_table
 from engine.data.formats.written import TableWriter, WrittenFormat
-from engine.data.table import NUMERIC, ColumnType, Table
+from engine.data.table import NUMERIC, ColumnType
 from engine.model import Model
 from engine.scoring import Decision
 
@@ -50,10 +50,8 @@ def wanted() -> str:
     return wanted_form([sent, *(form for form in (JSON, *GIVEN) if form != sent)])
 
 
-def answer_rows(served: Served, table: Table, decision: Decision, form: str) -> Response:
-    """Predict the rows of a table."""
-    decision.check(served.model)
-    y = served.model.predict(table)
+def answer_predictions(served: Served, y: Matrix, decision: Decision, form: str) -> Response:
+    """Answer with what a model predicted."""
     if form == JSON:
         return _answer_json(served, y, decision)
     with uploads.folder(services().scratch) as folder:
@@ -64,6 +62,8 @@ def answer_rows(served: Served, table: Table, decision: Decision, form: str) -> 
 
 def answer_table(served: Served, decision: Decision, form: str) -> Response:
     """Predict the rows of the table that is the request's body."""
+    scoring.check_rows(served.model)
+    decision.check(served.model)
     settings = services().settings
     limits = Limits(settings.cell_limit, settings.unpacked_limit_bytes, settings.expansion_limit)
     with uploads.folder(services().scratch) as folder:
@@ -76,7 +76,8 @@ def answer_table(served: Served, decision: Decision, form: str) -> Response:
                 reason = f"{found.rows:,} rows; JSON is for up to {JSON_ROWS:,}"
                 raise BodyError("", f"{reason}; accept text/csv, or send fewer")
             names = [column.name for column in served.model.inputs]
-            return answer_rows(served, read_table(kept, names), decision, form)
+            y = served.model.predict(read_table(kept, names))
+            return answer_predictions(served, y, decision, form)
         scoring.score(served.model, kept, folder / "answer", GIVEN[form], decision)
         return _answer_file(folder / "answer", form)
 
@@ -120,9 +121,11 @@ def predictions(model: Model, y: Matrix, decision: Decision) -> list[dict[str, A
     """Put a matrix of predictions into words."""
     if model.classes is not None:
         return _classified(model.classes, y, decision)
+    horizon = model.settings.horizon
+    rows = (y if horizon == 1 else y.reshape(len(y), -1, horizon)).tolist()
     if len(model.outputs) == 1:
-        return [{"value": value} for value in y[:, 0].tolist()]
-    return [{"values": dict(zip(model.outputs, row, strict=True))} for row in y.tolist()]
+        return [{"value": row[0]} for row in rows]
+    return [{"values": dict(zip(model.outputs, row, strict=True))} for row in rows]
 
 
 def _classified(classes: tuple[Any, ...], y: Matrix, decision: Decision) -> list[dict[str, Any]]:

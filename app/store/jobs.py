@@ -491,9 +491,11 @@ def truncate_curve(session: Session, claim: Claim, epoch: int) -> None:
     session.execute(delete(CurvePoint).where(*later))
 
 
-def begin(session: Session, claim: Claim, fingerprints: list[dict[str, Any]]) -> None:
-    """Say what the numbers come from, before the first is written."""
-    write(session, claim, fingerprints=fingerprints)
+def begin(
+    session: Session, claim: Claim, fingerprints: list[dict[str, Any]], notes: Sequence[str] = ()
+) -> None:
+    """Say what the numbers come from and what was noticed, before the first is written."""
+    write(session, claim, fingerprints=fingerprints, notes=list(notes))
 
 
 def write(session: Session, claim: Claim, **values: Any) -> None:

@@ -189,6 +189,8 @@ class Job(Base):
     metrics: Mapped[dict[str, float]] = mapped_column(default=dict)
     fingerprints: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     """What the numbers of its training come from, one after another: `worker.fingerprint`."""
+    notes: Mapped[list[str]] = mapped_column(default=list)
+    """What was noticed in its data, and what was left out of it."""
     stop_reason: Mapped[str | None]
     """Which rule ended the training of a job that succeeded."""
     error_code: Mapped[str | None]
@@ -279,6 +281,8 @@ class TrainedModel(Base):
     inputs: Mapped[list[dict[str, Any]]]
     outputs: Mapped[list[str]]
     classes: Mapped[list[Any] | None]
+    sequence: Mapped[dict[str, Any] | None]
+    """How the rows of an example follow on each other; None where it is one row."""
     metrics: Mapped[dict[str, float]]
     parameters: Mapped[int]
     bytes: Mapped[int]

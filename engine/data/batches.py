@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.arrays import Labels, Matrix, Vector, aligned_zeros
+from engine.data.windows import Windows
 
 BLOCK_BYTES = 2**20
 """Rows are gathered in blocks of about this size: one call for many batches, yet still in cache."""
@@ -23,7 +24,8 @@ class Examples:
     Parameters
     ----------
     x : Matrix of shape (rows, inputs + 1)
-        The last column is 1: the unit whose weights are the biases.
+        The last column is 1: the unit whose weights are the biases. With `windows` the steps of
+        all series, shape (steps, width).
     y : Matrix of shape (rows, outputs) or Labels of shape (rows,)
         Numbers, or classes from 0 on.
     outputs : int
@@ -32,6 +34,8 @@ class Examples:
         Share of a class's target that is spread evenly over all classes.
     weights : Vector of shape (rows,) or None
         How much each row counts; their mean is 1.
+    windows : Windows or None
+        Which steps of `x` are the examples, one for each of `y`.
     """
 
     x: Matrix
@@ -39,10 +43,34 @@ class Examples:
     outputs: int
     smoothing: float = 0.0
     weights: Vector | None = None
+    windows: Windows | None = None
 
     def __len__(self) -> int:
         """How many rows."""
-        return len(self.x)
+        return len(self.y)
+
+    @property
+    def columns(self) -> int:
+        """How many numbers a network is fed for an example, with the 1."""
+        width = self.x.shape[1]
+        return width if self.windows is None else self.windows.units(width) + 1
+
+    def gather(self, rows: NDArray[np.intp], out: Matrix) -> None:
+        """Write what a network is fed for some examples into ``out``, shape (rows, columns)."""
+        if self.windows is None:
+            # mode="clip" lets `take` write to `out` directly; every index is a row.
+            np.take(self.x, rows, axis=0, out=out, mode="clip")
+        else:
+            self.windows.take(rows).gather(self.x, out)
+
+    def part(self, begin: int, end: int) -> Matrix:
+        """Return what a network is fed for consecutive examples; a view where there is one."""
+        if self.windows is None:
+            return self.x[begin:end]
+        rows = np.arange(len(self))[begin:end]
+        out = np.empty((len(rows), self.columns), dtype=self.x.dtype)
+        self.gather(rows, out)
+        return out
 
     def let_go(self) -> None:
         """Take no more memory for rows that were read: here there is no other place for them."""
@@ -87,10 +115,10 @@ class Batches:
     def __init__(self, examples: Examples, batch_size: int) -> None:
         self._examples, self._batch_size = examples, batch_size
         x, y, weights = examples.x, examples.y, examples.weights
-        row_bytes = x.itemsize * (x.shape[1] + examples.outputs)
+        row_bytes = x.itemsize * (examples.columns + examples.outputs)
         batches = max(1, BLOCK_BYTES // (row_bytes * batch_size))
-        self._block_rows = block = min(batches * batch_size, len(x))
-        self._x = aligned_zeros((block, x.shape[1]), x.dtype)
+        self._block_rows = block = min(batches * batch_size, len(examples))
+        self._x = aligned_zeros((block, examples.columns), x.dtype)
         self._y = np.empty((block, *y.shape[1:]), dtype=y.dtype)
         self._weights = None if weights is None else np.empty(block, dtype=weights.dtype)
         self._all: Batch | None = None
@@ -117,7 +145,9 @@ class Batches:
         """Return all rows in their order."""
         if self._all is None:
             examples = self._examples
-            self._all = examples.x, examples.targets(examples.y), examples.weights
+            plain = examples.windows is None
+            x = examples.x if plain else examples.part(0, len(examples))
+            self._all = x, examples.targets(examples.y), examples.weights
         return self._all
 
     def _gather(self, order: NDArray[np.intp]) -> Iterator[Batch]:
@@ -128,8 +158,7 @@ class Batches:
         """Gather some rows, and cut them into batches."""
         examples, size = self._examples, self._batch_size
         x, y, weights = self._x[: len(rows)], self._y[: len(rows)], None
-        # mode="clip" lets `take` write to `out` directly; every index is a row.
-        np.take(examples.x, rows, axis=0, out=x, mode="clip")
+        examples.gather(rows, x)
         np.take(examples.y, rows, axis=0, out=y, mode="clip")
         if self._weights is not None and examples.weights is not None:
             weights = self._weights[: len(rows)]
@@ -166,10 +195,11 @@ class StackedBatches:
         k, x, y, weights = len(examples), examples[0].x, examples[0].y, examples[0].weights
         fewest, most = min(map(len, examples)), max(map(len, examples))
         self._rows = fewest if fewest == most else fewest // batch_size * batch_size
-        row_bytes = k * x.itemsize * (x.shape[1] + examples[0].outputs)
+        columns = examples[0].columns
+        row_bytes = k * x.itemsize * (columns + examples[0].outputs)
         batches = max(1, BLOCK_BYTES // (row_bytes * batch_size))
         self._block_rows = block = min(batches * batch_size, self._rows)
-        self._x = aligned_zeros((k, block, x.shape[1]), x.dtype)
+        self._x = aligned_zeros((k, block, columns), x.dtype)
         self._y = np.empty((k, block, *y.shape[1:]), dtype=y.dtype)
         self._weights = None if weights is None else np.empty((k, 1, block), weights.dtype)
         self._all: Batch | None = None
@@ -214,7 +244,7 @@ class StackedBatches:
         rows, size = orders.shape[1], self._batch_size
         x, y, weights = self._x[:, :rows], self._y[:, :rows], None
         for k, (examples, order) in enumerate(zip(self._examples, orders, strict=True)):
-            np.take(examples.x, order, axis=0, out=x[k], mode="clip")
+            examples.gather(order, x[k])
             np.take(examples.y, order, axis=0, out=y[k], mode="clip")
             if self._weights is not None and examples.weights is not None:
                 weights = self._weights[..., :rows]

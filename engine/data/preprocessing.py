@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engine.arrays import Matrix, Shape, Tensor, Vector
 from engine.data.categories import Category, EmbeddedCategory
@@ -133,7 +134,7 @@ class FeatureEncoder:
             yield encoding, start, stop
             start = stop
 
-    def transform(self, table: Table, dtype: np.dtype[Any] | type) -> Matrix:
+    def transform(self, table: Table, dtype: DTypeLike) -> Matrix:
         """Return the rows of a table as a matrix of shape (rows, width + 1), the last column 1.
 
         Raises
@@ -142,13 +143,25 @@ class FeatureEncoder:
             A column is absent, of another type, or holds what cannot be fed to a network.
         """
         x = np.ones((table.rows, self.width + 1), dtype=dtype)
+        self._write(table, x)
+        return x
+
+    def transform_steps(self, table: Table, dtype: DTypeLike, steps: int) -> Matrix:
+        """Return rows as steps of sequences, shape (rows + steps, width), the last ones all 0.
+
+        So there are as many from every row on as a sequence has.
+        """
+        x = np.zeros((table.rows + steps, self.width), dtype=dtype)
+        self._write(table, x)
+        return x
+
+    def _write(self, table: Table, x: Matrix) -> None:
         for encoding, start, stop in self._places():
             values = encoding.read(table.column(encoding.input.name))
             rows = max(1, BLOCK_BYTES // (8 * (stop - start)))
             for first in range(0, table.rows, rows):
-                block = slice(first, first + rows)
+                block = slice(first, min(first + rows, table.rows))
                 x[block, start:stop] = encoding.encode(values[block])
-        return x
 
     def pull_back(self, table: Table, d_x: Matrix) -> dict[str, Tensor]:
         """Return gradients at the columns' own values from gradients at what `transform` returns.

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from engine.arrays import Labels, Matrix, Vector
 from engine.data.encoding import check_present, check_type
@@ -100,11 +100,15 @@ def _named(values: NDArray[Any], names: Sequence[Any]) -> list[Any]:
 class TargetScaler:
     """Numbers to numbers of mean 0 and deviation 1, and back.
 
+    Those of a relative forecast are first told as differences from ``bases``: for every example
+    the last value of each target in its window, shape (examples, targets).
+
     Parameters
     ----------
     targets : tuple of str
-    mean, deviation : Vector of shape (targets,)
-        Of the training rows; the deviation is 1 where all are equal.
+    mean, deviation : Vector of shape (targets * horizon,)
+        Of the training rows; the deviation is 1 where all are equal. For each step of a forecast
+        its own.
     """
 
     targets: tuple[str, ...]
@@ -112,21 +116,46 @@ class TargetScaler:
     deviation: Vector
 
     @classmethod
-    def fit(cls, table: Table, targets: Sequence[str], *, scales: bool = True) -> TargetScaler:
+    def fit(
+        cls,
+        table: Table,
+        targets: Sequence[str],
+        *,
+        scales: bool = True,
+        horizon: int = 1,
+        bases: Matrix | None = None,
+    ) -> TargetScaler:
         """Fit on the training rows, or leave the targets as they are."""
-        y = _stack(table, targets)
+        width = len(targets) * horizon
+        plain = cls(tuple(targets), np.zeros(width), np.ones(width))
         if not scales:
-            return cls(tuple(targets), np.zeros(len(targets)), np.ones(len(targets)))
+            return plain
+        y = plain._differences(table, bases)
         deviation = np.where(np.ptp(y, axis=0) > 0, y.std(axis=0), 1.0)
         return cls(tuple(targets), y.mean(axis=0), deviation)
 
-    def raw(self, table: Table) -> Matrix:
-        """Return the targets as they are, float64 of shape (rows, targets)."""
-        return _stack(table, self.targets)
+    @property
+    def horizon(self) -> int:
+        """How many values of each target are predicted."""
+        return len(self.mean) // len(self.targets)
 
-    def transform(self, table: Table, dtype: np.dtype[Any] | type) -> Matrix:
-        """Return the scaled targets, shape (rows, targets)."""
-        return ((self.raw(table) - self.mean) / self.deviation).astype(dtype)
+    def raw(self, table: Table) -> Matrix:
+        """Return the targets as they are, float64 of shape (examples, targets * horizon).
+
+        An example has as many rows as the horizon has steps; the values of a target follow on
+        each other.
+        """
+        y = _stack(table, self.targets).reshape(-1, self.horizon, len(self.targets))
+        return y.swapaxes(1, 2).reshape(len(y), -1)
+
+    def _differences(self, table: Table, bases: Matrix | None) -> Matrix:
+        y = self.raw(table)
+        return y if bases is None else y - bases.repeat(self.horizon, axis=1)
+
+    def transform(self, table: Table, dtype: DTypeLike, bases: Matrix | None = None) -> Matrix:
+        """Return the scaled targets, shape (examples, targets * horizon)."""
+        y = self._differences(table, bases)
+        return ((y - self.mean) / self.deviation).astype(dtype)
 
     def scale(self, target: Any) -> Matrix:
         """Return one row's targets, scaled, shape (1, targets); raises `SchemaError`."""
@@ -137,9 +166,10 @@ class TargetScaler:
             raise SchemaError(self.targets[0], expected, json_value(target))
         return np.asarray((np.array([numbers], dtype=np.float64) - self.mean) / self.deviation)
 
-    def invert(self, y: Matrix) -> Matrix:
+    def invert(self, y: Matrix, bases: Matrix | None = None) -> Matrix:
         """Return predictions in the targets' own units, float64."""
-        return np.asarray(y, dtype=np.float64) * self.deviation + self.mean
+        values = np.asarray(y, dtype=np.float64) * self.deviation + self.mean
+        return values if bases is None else values + bases.repeat(self.horizon, axis=1)
 
 
 def _stack(table: Table, targets: Sequence[str]) -> Matrix:
@@ -154,11 +184,12 @@ def has_targets(table: Table, targets: Sequence[str]) -> NDArray[np.bool_]:
     """Return which rows have a value in every target."""
     found = np.ones(table.rows, dtype=np.bool_)
     for name in targets:
-        found &= ~_missing(table.column(name))
+        found &= ~missing_in(table.column(name))
     return found
 
 
-def _missing(column: Column) -> NDArray[np.bool_]:
+def missing_in(column: Column) -> NDArray[np.bool_]:
+    """Return in which rows a column has no value."""
     values = column.values
     if column.type == "text":
         return np.fromiter((value is None for value in values), np.bool_, len(values))

@@ -70,6 +70,15 @@ def test_everything_can_be_said():
         },
         "loss": {"type": "quantile", "quantile": 0.25},
         "class_weights": {"a": 2.0},
+        "sequence": {
+            "order": "t",
+            "group": "s",
+            "window": 24,
+            "horizon": 12,
+            "relative": False,
+            "length": 30,
+            "mask": True,
+        },
         "sample_weight": "w",
         "optimizer": {
             "l1": 0.1,

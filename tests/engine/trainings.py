@@ -80,6 +80,18 @@ def gaps(rows: int, columns: int) -> Callable[[], Arrays]:
     return make
 
 
+def series(count: int, length: int) -> Callable[[], Arrays]:
+    """Return what makes series of numbers, in no order, each with a class."""
+
+    def make() -> Arrays:
+        rng = np.random.default_rng(0)
+        s, t = np.divmod(rng.permutation(count * length), length)
+        x = rng.normal(size=(2, len(s)))
+        return {"s": s, "t": t, "x0": x[0], "x1": x[1], "y": s % 3, "v": np.sin(t)}
+
+    return make
+
+
 def images(rows: int, side: int) -> Callable[[], Arrays]:
     """Return what makes images of bytes."""
 
@@ -184,6 +196,27 @@ CASES = {
     "stacked folds": Case(SMALL, {"network": dense(128), "validation": {"folds": 20}}),
     "residual": Case(
         numbers(20_000, 10), {"network": RESIDUAL, "training": {"epochs": 1, "batch_size": 8192}}
+    ),
+    "windows": Case(
+        series(20, 5000),
+        {
+            "target": "v",
+            "features": ["x0", "x1"],
+            "sequence": {"order": "t", "group": "s", "window": 50, "horizon": 5},
+        },
+    ),
+    "windows, full batch": Case(
+        series(1, 5000),
+        {
+            "target": "v",
+            "features": ["x0", "x1"],
+            "sequence": {"order": "t", "group": "s", "window": 200},
+            "training": FULL,
+        },
+    ),
+    "whole series": Case(
+        series(3000, 50),
+        {"features": ["x0", "x1"], "sequence": {"order": "t", "group": "s", "mask": True}},
     ),
     "images": Case(images(4000, 28), {"network": dense(64)}),
     "convolutions": Case(images(1000, 28), {"network": CONVOLUTIONS}),

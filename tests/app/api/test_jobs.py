@@ -90,6 +90,7 @@ def test_a_dataset_and_a_target_are_enough(ada):
         "checkpoint": {"seconds": None, "epochs": None},
         "reproducibility": None,
         "fingerprints": [],
+        "notes": [],
         "stop_reason": None,
         "error": None,
         "spec": {
@@ -101,6 +102,7 @@ def test_a_dataset_and_a_target_are_enough(ada):
             "network": {"layers": [dense, dense]},
             "loss": {"type": "cross_entropy", "label_smoothing": 0.0},
             "class_weights": None,
+            "sequence": None,
             "sample_weight": None,
             "optimizer": adam,
             "schedule": {"type": "constant"},

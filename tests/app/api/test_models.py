@@ -76,6 +76,7 @@ def test_a_model_says_what_it_takes_and_answers(ada):
         ],
         "outputs": ["grade"],
         "classes": [0, 1, 2, 3],
+        "sequence": None,
         "metrics": job["metrics"],
         "parameters": 5 * 8 + 8 + 8 * 4 + 4,
     }
