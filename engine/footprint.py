@@ -197,7 +197,7 @@ def _placed(settings: ResolvedSpec, place: spec.RowPlace) -> ResolvedSpec:
 def _could_be_on_disk(settings: ResolvedSpec) -> bool:
     """Whether the rows are in memory and need not be."""
     folds = isinstance(settings.validation, ValidationFolds)
-    return settings.training.rows != "disk" and not folds
+    return settings.training.rows != "disk" and not folds and settings.sequence is None
 
 
 def multiply_adds(

@@ -326,6 +326,8 @@ def outputs_of(
 def _training(asked: TrainingSpec) -> spec.TrainingRun:
     """Give the full-batch optimizers the full batch, and refuse to give them less."""
     run, optimizer = asked.training, asked.optimizer
+    if run.rows == "disk" and asked.sequence is not None:
+        raise SpecError("/training/rows", "series are sorted in memory; leave it out")
     if run.rows == "disk" and isinstance(asked.validation, ValidationFolds):
         reason = "cross-validation needs the rows in memory"
         raise SpecError("/training/rows", f"{reason}; validate on a `fraction` of them instead")
