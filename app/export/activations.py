@@ -41,8 +41,10 @@ def _gelu(graph: Graph, z: str, number: Number) -> str:
     return graph.add("Mul", graph.add("Mul", graph.add("Add", t, number(1)), z), number(0.5))
 
 
-def _silu(graph: Graph, z: str, _number: Number) -> str:
-    return graph.add("Mul", z, graph.add("Sigmoid", z))
+def _silu(graph: Graph, z: str, number: Number) -> str:
+    # By way of tanh: ONNX Runtime 1.17 fuses z * sigmoid(z), and has that in float32 only.
+    t = graph.add("Tanh", graph.add("Mul", z, number(0.5)))
+    return graph.add("Mul", z, graph.add("Add", graph.add("Mul", t, number(0.5)), number(0.5)))
 
 
 def _mish(graph: Graph, z: str, number: Number) -> str:

@@ -78,11 +78,15 @@ def through(layers: Mapping[str, Layer], x: Value) -> Value:
 
 
 def _dense(layer: Dense, x: Value, name: str) -> Value:
-    weight = layer.parameters["weight"]
-    operands = [x.constant(weight[: layer.inputs], f"{name}.weight")]
-    if layer.settings.bias:
-        operands.append(x.constant(weight[-1], f"{name}.bias"))
-    return x.shaped((layer.inputs,)).then("Gemm", *operands, shape=layer.output_shape)
+    x, numbers, shape = x.shaped((layer.inputs,)), layer.parameters["weight"], layer.output_shape
+    weight = x.constant(numbers[: layer.inputs], f"{name}.weight")
+    if not layer.settings.bias:
+        return x.then("MatMul", weight, shape=shape)
+    bias = x.constant(numbers[-1], f"{name}.bias")
+    if x.dtype == np.float32:
+        return x.then("Gemm", weight, bias, shape=shape)
+    # ONNX Runtime 1.17 fuses a Gemm with the activation after it, and has that in float32 only.
+    return x.then("Gemm", weight, shape=shape).then("Add", bias)
 
 
 def _activation(layer: Activation, x: Value, name: str) -> Value:
