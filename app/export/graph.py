@@ -76,14 +76,16 @@ class Graph:
     def constant(self, value: NDArray[Any] | np.generic, name: str = "constant") -> str:
         """Add a constant; return its name."""
         array = np.asarray(value)
+        if array.size > SHARED_NUMBERS or array.dtype == object:
+            return self._store(array, name)
         key = array.dtype.str, array.shape, array.tobytes()
-        shares = array.size <= SHARED_NUMBERS and array.dtype != object
-        if shares and key in self._shared:
-            return self._shared[key]
-        name = self._fresh(name)
+        if key not in self._shared:
+            self._shared[key] = self._store(array, name)
+        return self._shared[key]
+
+    def _store(self, array: NDArray[Any], stem: str) -> str:
+        name = self._fresh(stem)
         self._graph.initializer.append(numpy_helper.from_array(array, name))
-        if shares:
-            self._shared[key] = name
         return name
 
     def cast(self, x: str, dtype: np.dtype[Any]) -> str:

@@ -67,7 +67,7 @@ def deviation(model: Model, table: Table) -> float:
     y, found = model.predict(table), session(model).run(None, raw(model, table))
     assert len(np.unique(y[:, 0])) > 1, "all rows are predicted alike"
     if model.classes is None:
-        scale = model.target.deviation  # type: ignore[union-attr]  # there are no classes
+        scale = model.target.deviation
         return float(np.max(np.abs(np.stack(found, axis=1) - y) / scale))
     label, probabilities = found
     assert probabilities.dtype == y.dtype
