@@ -128,7 +128,9 @@ def _exponential(scale: float, alpha: float) -> Activation:
 elu = _exponential(1.0, 1.0)
 """``z`` above 0, ``exp(z) - 1`` below (Clevert, Unterthiner & Hochreiter 2016)."""
 
-selu = _exponential(1.0507009873554805, 1.6732632423543772)
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+selu = _exponential(SELU_SCALE, SELU_ALPHA)
 """ELU scaled to keep mean 0 and variance 1 (Klambauer et al. 2017, equation 2 and appendix)."""
 
 

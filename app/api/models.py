@@ -19,6 +19,9 @@ from app.api.instances import laid_out
 from app.api.once import once_apart
 from app.api.pages import answer_page
 from app.api.services import owner, reading, services, writing
+from app.config import VERSION
+from app.export.graph import UnportableError
+from app.export.model import onnx_of
 from app.store import artifacts, trained_models
 from app.store.tables import TrainedModel
 from engine.checkpoint import read_tensors
@@ -162,15 +165,28 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
 )
 def weights(path: schemas.ModelPath, query: schemas.WeightsQuery) -> Response:
     """Fetch the weights, with what was fitted for preprocessing."""
-    with reading() as session:
-        model = trained_models.get(session, owner(), path.model_id)
-        data = artifacts.read(session, model.artifact_id)
-    content = data if query.format == "safetensors" else _npz(data)
+    model_id, content = _written(path.model_id, query.format)
     response = Response(content, content_type="application/octet-stream")
-    response.headers["Content-Disposition"] = f'attachment; filename="{model.id}.{query.format}"'
-    response.set_etag(f"{model.id}.{query.format}")
+    response.headers["Content-Disposition"] = f'attachment; filename="{model_id}.{query.format}"'
+    # Another release may write the same graph in another way.
+    version = f".{VERSION}" if query.format == "onnx" else ""
+    response.set_etag(f"{model_id}.{query.format}{version}")
     response.make_conditional(request, accept_ranges=True, complete_length=len(content))
     return response
+
+
+def _written(reference: str, form: str) -> tuple[str, bytes]:
+    """Return a model's id, and the model in a file format."""
+    if form == "onnx":
+        model_id, served = services().predictor.model(owner(), reference)
+        try:
+            return model_id, onnx_of(served, model_id)
+        except UnportableError as error:
+            raise BodyError("/format", f"{error}; safetensors and npz can hold it") from error
+    with reading() as session:
+        model = trained_models.get(session, owner(), reference)
+        data = artifacts.read(session, model.artifact_id)
+        return model.id, data if form == "safetensors" else _npz(data)
 
 
 def _npz(data: bytes) -> bytes:

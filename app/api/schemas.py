@@ -1016,8 +1016,8 @@ class Usage(Answered):
 class WeightsQuery(Taken):
     """How to write the weights."""
 
-    format: Literal["safetensors", "npz"] = "safetensors"
-    """The file format."""
+    format: Literal["safetensors", "npz", "onnx"] = "safetensors"
+    """The file format. An `onnx` graph takes raw columns: preprocessing is part of it."""
 
 
 class Live(Answered):

@@ -123,21 +123,26 @@ def _fill(choice: ColumnSpec, present: NDArray[np.datetime64]) -> int:
 
 
 def _turns(times: NDArray[np.datetime64], wanted: tuple[str, ...]) -> Iterator[tuple[Vector, Any]]:
-    """Yield how often each cycle has turned by those times, and how often it does in a day."""
+    """Yield which part of each cycle has gone by at those times, and how much a day goes on.
+
+    By whole numbers, so that equal parts are equal to the last bit, however many days apart.
+    """
     if len(wanted) == 1:
         return
-    days = times.astype(np.int64) / DAY_MICROSECONDS
-    yield days, 1.0
-    yield (days + MONDAY) / WEEK_DAYS, 1 / WEEK_DAYS
+    day, moment = np.divmod(times.astype(np.int64), DAY_MICROSECONDS)
+    yield moment / DAY_MICROSECONDS, 1.0
+    weekday = (day + MONDAY) % WEEK_DAYS
+    yield (weekday * DAY_MICROSECONDS + moment) / (WEEK_DAYS * DAY_MICROSECONDS), 1 / WEEK_DAYS
     years = times.astype("datetime64[Y]")
-    begin, end = (year.astype("datetime64[D]").astype(np.float64) for year in (years, years + 1))
-    yield (days - begin) / (end - begin), 1 / (end - begin)
+    begin, end = (year.astype("datetime64[D]").astype(np.int64) for year in (years, years + 1))
+    gone = (day - begin) * DAY_MICROSECONDS + moment
+    yield gone / ((end - begin) * DAY_MICROSECONDS), 1 / (end - begin)
 
 
 def _parts(times: NDArray[np.datetime64], wanted: tuple[str, ...]) -> Iterator[Vector]:
     """Yield what times become, part by part, each of shape (rows,)."""
     for turns, _ in _turns(times, wanted):
-        angle = 2 * np.pi * (turns % 1.0)
+        angle = 2 * np.pi * turns
         yield np.sin(angle)
         yield np.cos(angle)
     if wanted[-1] == "time":
@@ -147,7 +152,7 @@ def _parts(times: NDArray[np.datetime64], wanted: tuple[str, ...]) -> Iterator[V
 def _slopes(times: NDArray[np.datetime64], wanted: tuple[str, ...]) -> Iterator[Vector]:
     """Yield the slopes of the parts, per day."""
     for turns, per_day in _turns(times, wanted):
-        angle, speed = 2 * np.pi * (turns % 1.0), 2 * np.pi * per_day
+        angle, speed = 2 * np.pi * turns, 2 * np.pi * per_day
         yield speed * np.cos(angle)
         yield -speed * np.sin(angle)
     if wanted[-1] == "time":

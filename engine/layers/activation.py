@@ -27,6 +27,7 @@ class Activation(Layer):
         self, function: spec.Activation, input_shape: Shape, *, within: bool = False
     ) -> None:
         super().__init__(input_shape, input_shape)
+        self.name = function
         self.function = ACTIVATIONS[function]
         self.in_place = within and function in IN_PLACE
         self.switches = function in SWITCHES

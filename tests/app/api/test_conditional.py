@@ -48,9 +48,11 @@ def test_one_who_has_the_resource_is_not_sent_it_again(library, iris, iris_model
 def test_tags_of_different_resources_differ(library, iris, iris_model):
     job = library.get(f"/v1/models/{iris_model}").json["job"]
     paths = [f"/v1/datasets/{iris}", f"/v1/jobs/{job}", f"/v1/models/{iris_model}"]
-    weights = [f"/v1/models/{iris_model}/weights?format={form}" for form in ("safetensors", "npz")]
+    weights = [
+        f"/v1/models/{iris_model}/weights?format={form}" for form in ("safetensors", "npz", "onnx")
+    ]
     tags = {library.get(path).headers["ETag"] for path in [*paths, *weights]}
-    assert len(tags) == 5
+    assert len(tags) == 6
 
 
 def test_weights_that_one_has_are_not_sent_again(library, iris_model):

@@ -42,6 +42,7 @@ def test_weights_with_a_bit_that_changed_are_never_served(ada, caplog, place):
         "evaluate": ada.post(f"/v1/models/{model}/evaluate", json={"dataset": dataset}),
         "weights": ada.get(f"/v1/models/{model}/weights"),
         "npz": ada.get(f"/v1/models/{model}/weights?format=npz"),
+        "onnx": ada.get(f"/v1/models/{model}/weights?format=onnx"),
         "part": ada.get(f"/v1/models/{model}/weights", headers={"Range": "bytes=0-7"}),
     }
     for answer in answers.values():

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 from safetensors.numpy import load
 
+from app.export import layers
 from tests.app.api.callers import (
     ABSENT,
     Caller,
@@ -386,13 +388,33 @@ def test_the_weights_as_npz_are_the_same(library, iris_model):
             assert np.array_equal(arrays[name], tensors[name])
 
 
-@pytest.mark.parametrize("form", ["onnx", "pickle", "", "SAFETENSORS", "../x", "pt"])
+@pytest.mark.parametrize("form", ["ONNX", "pickle", "", "SAFETENSORS", "../x", "pt"])
 def test_weights_in_a_format_that_is_not_known_are_refused(library, iris_model, form):
     reason = refusal(weights(library, iris_model, f"?format={form}"), "/format")
-    assert reason.startswith(f"unknown '{form}', expected one of safetensors, npz")
+    assert reason.startswith(f"unknown '{form}', expected one of safetensors, npz, onnx")
 
 
-@pytest.mark.parametrize("form", ["safetensors", "npz"])
+def test_the_weights_as_onnx_predict_from_raw_columns(library, iris_model):
+    answer = weights(library, iris_model, "?format=onnx")
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{iris_model}.onnx"'
+    session = InferenceSession(answer.data, providers=["CPUExecutionProvider"])
+    names = VIRGINICA.keys()
+    columns = {name: np.array([[SETOSA[name]], [VIRGINICA[name]]]) for name in names}
+    labels, probabilities = session.run(["label", "probabilities"], columns)
+    expected = predictions(library.predict(iris_model, [SETOSA, VIRGINICA]))
+    assert labels.tolist() == [row["label"] for row in expected]
+    of_each = [list(row["probabilities"].values()) for row in expected]
+    np.testing.assert_allclose(probabilities, of_each, atol=1e-5)
+
+
+def test_a_model_that_onnx_cannot_hold_is_refused_with_what_can(library, iris_model, monkeypatch):
+    monkeypatch.setattr(layers, "LAYERS", {})
+    reason = refusal(weights(library, iris_model, "?format=onnx"), "/format")
+    assert reason.startswith("this model cannot be written as ONNX because there is no operator")
+    assert reason.endswith("; safetensors and npz can hold it")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "npz", "onnx"])
 def test_weights_can_be_fetched_in_parts(library, iris_model, form):
     query = f"?format={form}"
     whole = weights(library, iris_model, query)

@@ -62,6 +62,13 @@ def test_dates_do_not_say_a_thing_about_the_day_and_never_will():
     assert at_noon[:, 2:].all()
 
 
+def test_the_same_moment_of_many_days_does_not_say_a_thing_about_the_day():
+    moments = np.datetime64("1896-01-01T06:07:08.9") + 61 * np.arange(300) * np.timedelta64(1, "D")
+    x = FeatureEncoder.fit(times(*moments), ["when"]).transform(times(*moments), np.float64)
+    assert not x[:, :2].any()
+    assert x[:, 2:].any(axis=0).all()
+
+
 @pytest.mark.parametrize(
     ("impute", "fill"), [("median", "2024-01-03T00:00:00.000000Z"), ("mean", "2024-01-11")]
 )

@@ -1,0 +1,78 @@
+"""Models that nobody trained, and what ONNX Runtime makes of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession, SessionOptions
+
+from app.export.model import onnx_of
+from engine.data.encoding import TEXTS
+from engine.data.table import Column, InputColumn, Table
+from engine.model import Model, prepare
+from engine.spec import ResolvedSpec
+from engine.training import start
+
+TOLERANCE = 1e-5
+
+
+def drawn(table: Table, settings: ResolvedSpec) -> Model:
+    """Return a model whose preprocessing is fitted, and whose every other number is drawn."""
+    prepared = prepare(table, settings)
+    network = start(settings, prepared.architecture).network
+    rng = np.random.default_rng(5)
+    for name, tensor in network.tensors().items():
+        if not name.endswith("weight"):
+            around = 1 if name.endswith(("scale", "variance")) else 0
+            tensor[:] = around + rng.uniform(-0.5, 0.5, tensor.shape)
+    return Model(settings, prepared.features, prepared.target, network)
+
+
+def session(model: Model) -> InferenceSession:
+    """Return the model in ONNX Runtime."""
+    return opened(onnx_of(model, "mdl_1"))
+
+
+def opened(file: bytes) -> InferenceSession:
+    """Return a file in ONNX Runtime, after ONNX's own checker had a look at it."""
+    onnx.checker.check_model(file, full_check=True)
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    return InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def raw(model: Model, table: Table) -> dict[str, NDArray[Any]]:
+    """Return the columns that a model takes as its graph takes them."""
+    return {column.name: _raw(column, table.column(column.name)) for column in model.inputs}
+
+
+def _raw(wanted: InputColumn, column: Column) -> NDArray[Any]:
+    values = column.values
+    if wanted.type in TEXTS:
+        names = [*column.levels, None] if column.type == "category" else []
+        texts = np.array(names, dtype=object)[values] if names else values
+        return np.where(texts == np.array(None), "", texts)[:, None]
+    if wanted.type == "timestamp":
+        return values.astype("datetime64[us]").astype(np.int64)[:, None]
+    values = values.astype(np.float64)
+    return values if wanted.type == "tensor" else values[:, None]
+
+
+def deviation(model: Model, table: Table) -> float:
+    """Return by how much predictions differ at most: targets in parts of their deviation."""
+    y, found = model.predict(table), session(model).run(None, raw(model, table))
+    assert len(np.unique(y[:, 0])) > 1, "all rows are predicted alike"
+    if model.classes is None:
+        scale = model.target.deviation
+        return float(np.max(np.abs(np.stack(found, axis=1) - y) / scale))
+    label, probabilities = found
+    assert probabilities.dtype == y.dtype
+    top = np.sort(y, axis=1)
+    clear = top[:, -1] - top[:, -2] > 2 * TOLERANCE
+    said = [name if type(name) in (str, int) else json.dumps(name) for name in model.classes]
+    assert label[clear].tolist() == [said[place] for place in y[clear].argmax(axis=1)]
+    return float(np.max(np.abs(probabilities - y)))
