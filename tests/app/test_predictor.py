@@ -74,7 +74,7 @@ def damage(database):
 
 
 def test_a_model_comes_back_as_it_was_stored(database, add_model):
-    model = Predictor(database, 2**20).model(OWNER, add_model())
+    model = Predictor(database, 2**20).model(OWNER, add_model()).model
     rows = Table((Column("x", "number", np.array([0.0, 2.5])),))
     assert np.array_equal(model.predict(rows), trained().predict(rows))
     assert model.classes == ("no", "yes")
@@ -82,9 +82,9 @@ def test_a_model_comes_back_as_it_was_stored(database, add_model):
 
 def test_a_model_that_was_asked_for_is_not_read_again(database, add_model, damage):
     predictor, model_id = Predictor(database, 2**20), add_model()
-    first = predictor.model(OWNER, model_id)
+    first = predictor.model(OWNER, model_id).model
     damage()
-    assert predictor.model(OWNER, model_id) is first
+    assert predictor.model(OWNER, model_id).model is first
 
 
 def test_damaged_bytes_are_no_model(database, add_model, damage):
@@ -125,7 +125,7 @@ def test_of_more_than_fit_the_one_that_was_not_used_for_longest_goes(database, a
 @pytest.mark.parametrize("limit", [0, len(DATA) - 1])
 def test_a_model_larger_than_the_cache_is_served_and_not_kept(database, add_model, damage, limit):
     predictor, model_id = Predictor(database, limit), add_model()
-    assert predictor.model(OWNER, model_id).classes == ("no", "yes")
+    assert predictor.model(OWNER, model_id).model.classes == ("no", "yes")
     damage()
     with pytest.raises(CorruptArtifactError):
         predictor.model(OWNER, model_id)
@@ -138,13 +138,13 @@ def test_many_threads_may_ask_at_once(database, add_model):
     expected = trained().predict(rows)
 
     def ask(number):
-        return np.array_equal(predictor.model(OWNER, ids[number % 4]).predict(rows), expected)
+        return np.array_equal(predictor.model(OWNER, ids[number % 4]).model.predict(rows), expected)
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(64)))
 
 
 def test_a_model_cannot_be_changed_by_one_who_uses_it(database, add_model):
-    model = Predictor(database, 2**20).model(OWNER, add_model())
+    model = Predictor(database, 2**20).model(OWNER, add_model()).model
     with pytest.raises(ValueError, match="read-only"):
         model.network.parameters[:] = 0

@@ -108,7 +108,7 @@ def test_a_file_that_is_damaged_is_found_to_be(look, sqlite_url, tmp_path):
     with sqlite3.connect(file) as connection:
         [page_bytes] = connection.execute("PRAGMA page_size").fetchone()
         [root] = connection.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE name = 'ix_jobs_owner_id'"
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'ix_jobs_owner_kind_id'"
         ).fetchone()
     connection.close()
     with file.open("r+b") as damaged:

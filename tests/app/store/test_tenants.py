@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import delete, func, insert, make_url, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
-from app.store import artifacts, checkpoints, jobs, migrate, trained_models
+from app.store import artifacts, checkpoints, jobs, migrate, names, trained_models
 from app.store.database import CALLER_ROLE
 from app.store.tables import (
     ApiKey,
@@ -19,6 +19,8 @@ from app.store.tables import (
     Dataset,
     IdempotencyKey,
     Job,
+    ModelName,
+    NameSwitch,
     TrainedModel,
     TrainingUsage,
     new_id,
@@ -47,12 +49,14 @@ def filled(postgres):
         checkpoints.save(session, claim, b"state", 1, 1, [])
         jobs.heartbeat(session, claim, 30)
         session.add(IdempotencyKey(owner=OWNER, key="k", fingerprint="f", created_at=0.0))
-    succeed(postgres, take(postgres, add_job(postgres, dataset)))
+    model = succeed(postgres, take(postgres, add_job(postgres, dataset)))
+    with postgres.writing() as session:
+        names.switch(session, OWNER, "name", model)
     return postgres
 
 
 CHANGED = [Dataset, Job, CurvePoint, Artifact, ArtifactChunk, Checkpoint, TrainedModel]
-CHANGED += [IdempotencyKey]
+CHANGED += [IdempotencyKey, ModelName, NameSwitch]
 TABLES = [*CHANGED, TrainingUsage]
 
 
@@ -141,6 +145,7 @@ def test_an_owner_removes_a_model_with_its_bytes(filled):
     with filled.reading() as session:
         model = session.scalar(select(TrainedModel))
     with filled.writing(OWNER) as session:
+        names.remove(session, OWNER, "name")
         trained_models.remove(session, OWNER, model.id)
     with filled.reading() as session:
         assert session.get(Artifact, model.artifact_id) is None
