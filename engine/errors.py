@@ -8,6 +8,7 @@
     │   ├── FormatError(line, column, reason)       a file cannot be read as a table
     │   └── SchemaError(column, expected, got)      a column is absent or of another type
     ├── DivergedError(epoch, step)          the loss stopped being a finite number
+    ├── UnsettledError(epoch, share)        too few examples settle in a layer that relaxes
     └── CheckpointError(version, reason)    bytes that this engine cannot load
 """
 
@@ -86,6 +87,26 @@ class DivergedError(EngineError):
     def __init__(self, epoch: int, step: int) -> None:
         super().__init__(f"the loss stopped being a finite number in epoch {epoch}, at step {step}")
         self.epoch, self.step = epoch, step
+
+
+class UnsettledError(EngineError):
+    """Training stopped settling: what does not settle teaches nothing.
+
+    Parameters
+    ----------
+    epoch : int
+    share : float
+        Of the epoch's examples that settled.
+    epochs : int
+        In how many epochs in a row it was too few.
+    """
+
+    def __init__(self, epoch: int, share: float, epochs: int) -> None:
+        times = f", and too few in {epochs} epochs in a row" if epochs > 1 else ""
+        super().__init__(
+            f"{share:.1%} of the examples settled in the equilibrium layers in epoch {epoch}{times}"
+        )
+        self.epoch, self.share, self.epochs = epoch, share, epochs
 
 
 class CheckpointError(EngineError):

@@ -16,7 +16,7 @@ from app.store.jobs import Claim, Signal
 from engine.checkpoint import dump_model
 from engine.data.formats.stored import read_table
 from engine.data.table import InputColumn, Table
-from engine.errors import CheckpointError, DivergedError
+from engine.errors import CheckpointError, DivergedError, UnsettledError
 from engine.fitting import Fitting, fit
 from engine.model import Model
 from engine.spec import ResolvedSpec, ValidationDataset
@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 
 DIVERGED_ADVICE = (
     "try a learning rate ten times smaller, or look for outliers in the target; "
+    "the curve up to there is kept"
+)
+UNSETTLED_ADVICE = (
+    "what does not settle teaches nothing; try a learning rate ten times smaller, more "
+    "`max_iterations`, a larger `tolerance`, or a `damping` of 0.9; "
     "the curve up to there is kept"
 )
 CHECKPOINT_ADVICE = "the saved state cannot be gone on from; submit the job again"
@@ -63,6 +68,8 @@ class Training(Attempt):
         match error:
             case DivergedError():
                 return "diverged", f"{error}; {DIVERGED_ADVICE}"
+            case UnsettledError():
+                return "unsettled", f"{error}; {UNSETTLED_ADVICE}"
             case CheckpointError() | CorruptArtifactError():
                 return "checkpoint_damaged", f"{error}; {CHECKPOINT_ADVICE}"
             case OutOfTimeError():
