@@ -33,7 +33,7 @@ DIVERGED_ADVICE = (
 )
 UNSETTLED_ADVICE = (
     "what does not settle teaches nothing; try a learning rate ten times smaller, more "
-    "`max_iterations`, a larger `tolerance`, or a `damping` of 0.9; "
+    "`max_iterations`, also with a `damping` of 0.9, or a larger `tolerance`; "
     "the curve up to there is kept"
 )
 CHECKPOINT_ADVICE = "the saved state cannot be gone on from; submit the job again"

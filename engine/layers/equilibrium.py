@@ -28,8 +28,8 @@ FIRST_SHARE = 0.5
 class Equilibrium(Layer):
     """The fixed point ``v = f(recurrent @ v + weight @ x + bias)``, no unit seeing itself.
 
-    Almeida (1987), equations 3 to 9; Pineda (1987), equations 1 to 9. Forward,
-    ``v`` is relaxed from 0. Backward, with ``e`` the gradient at ``v`` and ``D`` the
+    Recurrent backpropagation: Almeida (1987), Pineda (1987). Forward, ``v`` is
+    relaxed from 0. Backward, with ``e`` the gradient at ``v`` and ``D`` the
     slopes there, the adjoint ``z = e + recurrent.T @ D @ z`` is relaxed from 0 too;
     ``D @ z`` is then what it is in a dense layer, the gradient at the units' sums.
     Nothing is kept for that but ``v``, however many iterations there were.
@@ -39,7 +39,7 @@ class Equilibrium(Layer):
     Deviations: the step is a share of the way, which adapts for each example,
     instead of a time; a relaxation begins at 0 in every pass, also where the last
     one ended near by, so that nothing of it is to be saved with a training.
-    ``neumann_terms`` cuts the adjoint's series (Liao et al. 2018, equation 9).
+    ``neumann_terms`` cuts the adjoint's series, as Neumann-RBP does (Liao et al. 2018).
 
     Parameters
     ----------

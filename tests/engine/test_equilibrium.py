@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from benchmarks.settling import completion, xor
+from benchmarks.settling import completion, papers_xor, xor
 from engine import spec
 from engine.data.batches import Examples
 from engine.errors import SpecError, UnsettledError
@@ -134,7 +134,7 @@ def test_the_relaxed_adjoint_is_the_direct_solution(weights, rng):
 
 
 def through_time(recurrent, weight, x, e, steps):
-    """The gradient of the lateral weights by Werbos's way: all steps kept, and gone back through."""
+    """The gradient of the lateral weights by Werbos (1990): all steps are kept, and gone back."""
     states = [np.zeros((len(weight), x.shape[1]))]
     for _ in range(steps):
         states.append(logistic(recurrent @ states[-1] + weight @ x))
@@ -363,9 +363,15 @@ def test_a_tolerance_below_what_rounding_leaves_is_refused(precision, tolerance,
     assert refusal.value.path == "/network/layers/0/tolerance"
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_recurrent_xor_is_learnt(seed):
-    assert xor(seed).succeeded
+@pytest.mark.parametrize("problem", [xor, papers_xor])
+@pytest.mark.parametrize("seed", range(2))
+def test_recurrent_xor_is_learnt(problem, seed):
+    assert problem(seed).succeeded
+
+
+def test_hidden_units_hear_of_errors_by_the_adjoint_alone():
+    assert papers_xor(0, neumann_terms=1).succeeded
+    assert not papers_xor(0, neumann_terms=0).succeeded
 
 
 def test_patterns_with_a_quarter_of_their_bits_erased_are_completed():

@@ -1,4 +1,4 @@
-"""Layers that settle, through the public door: trained, told, asked and looked into as any other."""
+"""Layers that settle, through the public door: trained, told, asked and looked into as others."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_its_slopes_and_its_units_can_be_looked_at(library, job):
     path = f"/v1/models/{job['model']}"
     slopes = library.post(f"{path}/saliency", json={"instances": [FLOWER]})
     assert slopes.status_code == 200, slopes.text
-    features = library.get(f"{path}/features")
-    assert features.json["layer"] == "layers.0"
-    assert len(features.json["units"]) == 6
+    features = library.get(f"{path}/features").json
+    assert features["layer"] == "layers.0"
+    assert np.shape(features["weights"]) == (6, 4)
 
 
 def test_folds_tell_the_mean_of_how_they_settled(library, iris):
