@@ -6,7 +6,6 @@ import math
 from operator import attrgetter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import spec
 from engine.activations import ACTIVATIONS
@@ -83,6 +82,7 @@ class Equilibrium(Layer):
         settings = self.settings
         units, batch = settings.units, x.batch
         below = attrgetter("full" if settings.bias else "value")
+        product = np.ndarray.dot
         y = workspace.wire(units)
         weight, recurrent = self.parameters["weight"], self.parameters["recurrent"]
         lateral = workspace.array(units, units)
@@ -90,30 +90,32 @@ class Equilibrium(Layer):
         activate, _ = ACTIVATIONS[settings.activation](image, image, workspace)
         tolerance = workspace.scalar(settings.tolerance or TOLERANCES[workspace.dtype.name])
 
+        v, from_others = y.value, lateral.T
+
         def respond() -> None:
-            np.matmul(lateral.T, y.value, out=image)
-            np.add(image, given, out=image)
+            product(from_others, v, image)
+            np.add(image, given, image)
             activate()
 
-        settle = Relaxation(settings, y.value, image, size, respond, workspace)
+        settle = Relaxation(settings, v, image, size, respond, workspace)
         settling = Settling(settle.settled)
 
         def forward() -> None:
             np.copyto(lateral, recurrent)
             np.fill_diagonal(lateral, 0)
-            np.matmul(weight.T, below(x), out=given)
+            product(weight.T, below(x), given)
             settling.forward_iterations = settle(tolerance, settings.max_iterations)
 
         e, dx = y.gradient, x.gradient
         if e is None:
             return Bound(y, forward, nothing, settling)
         z, dz = workspace.array(units, batch), given
-        _, slope = ACTIVATIONS[settings.activation](y.value, y.value, workspace)
+        _, slope = ACTIVATIONS[settings.activation](v, v, workspace)
 
         def respond_to_errors() -> None:
-            np.multiply(z, slopes, out=dz)
-            np.matmul(lateral, dz, out=image)
-            np.add(image, e, out=image)
+            np.multiply(z, slopes, dz)
+            product(lateral, dz, image)
+            np.add(image, e, image)
 
         settle_back = Relaxation(settings, z, image, size, respond_to_errors, workspace)
         slopes = workspace.array(units, batch)
@@ -131,11 +133,11 @@ class Equilibrium(Layer):
             settling.backward_iterations = iterations
             np.multiply(z, slopes, out=dz)
             np.copyto(dz, 0, where=~settling.settled)
-            np.matmul(below(x), dz.T, out=d_weight)
-            np.matmul(y.value, dz.T, out=d_recurrent)
+            product(below(x), dz.T, d_weight)
+            product(v, dz.T, d_recurrent)
             np.fill_diagonal(d_recurrent, 0)
             if dx is not None:
-                np.matmul(back, dz, out=dx)
+                product(back, dz, dx)
 
         return Bound(y, forward, backward, settling)
 
@@ -176,25 +178,29 @@ class Relaxation:
         self.first = 1.0 if settings.damping == "adaptive" else 1.0 - settings.damping
         batch = state.shape[1]
         self.step, self.before = workspace.array(batch), workspace.array(batch)
-        self.settled = workspace.mask(batch)
+        self.settled, self.falls = workspace.mask(batch), workspace.mask(batch)
+        self.factors = np.array([SHRINK, GROW], dtype=workspace.dtype)
+        self.smallest, self.largest = workspace.scalar(SMALLEST), workspace.scalar(1)
 
     def __call__(self, tolerance: Vector, most: int) -> int:
         """Relax until every residual is within the tolerance; return the examples' iterations."""
-        self.state.fill(0)
-        self.step.fill(self.first)
+        state, image, step, settled = self.state, self.image, self.step, self.settled
+        state.fill(0)
+        step.fill(self.first)
         self.before.fill(math.inf)
-        self.settled.fill(False)
-        iterations = 0
+        settled.fill(False)
+        iterations, moving = 0, settled.size
         for _ in range(most):
-            iterations += self.settled.size - int(np.count_nonzero(self.settled))
+            iterations += moving
             residual = self._residual()
             if self.adapts:
                 self._adapt(residual)
-            np.copyto(self.step, 0, where=self.settled)
-            np.multiply(self.image, self.step, out=self.image)
-            np.add(self.state, self.image, out=self.state)
-            self.settled |= residual <= tolerance
-            if self.settled.all():
+            np.copyto(step, 0, where=settled)
+            np.multiply(image, step, image)
+            np.add(state, image, state)
+            np.logical_or(settled, np.less_equal(residual, tolerance), settled)
+            moving = settled.size - int(np.count_nonzero(settled))
+            if not moving:
                 break
         return iterations
 
@@ -206,16 +212,18 @@ class Relaxation:
             np.copyto(self.state, self.image)
         return times * self.settled.size
 
-    def _residual(self) -> NDArray[np.floating]:
+    def _residual(self) -> Vector:
         """Leave the way to go in ``image``, and return the largest of each example."""
         self.respond()
-        np.subtract(self.image, self.state, out=self.image)
-        np.abs(self.image, out=self.size)
+        np.subtract(self.image, self.state, self.image)
+        np.abs(self.image, self.size)
         largest: Vector = np.maximum.reduce(self.size, axis=0)
         return largest
 
     def _adapt(self, residual: Vector) -> None:
-        falls = residual < self.before
-        np.multiply(self.step, np.where(falls, GROW, SHRINK), out=self.step, casting="same_kind")
-        np.clip(self.step, SMALLEST, 1, out=self.step)
+        step = self.step
+        np.less(residual, self.before, self.falls)
+        np.multiply(step, self.factors[self.falls.view(np.int8)], step)
+        np.minimum(step, self.largest, out=step)
+        np.maximum(step, self.smallest, out=step)
         np.copyto(self.before, residual)
