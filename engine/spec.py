@@ -211,11 +211,11 @@ class EquilibriumLayer(Spec):
     """How the first weights are drawn, those from each other at half the size."""
     tolerance: float | None = Field(default=None, gt=0, le=0.1)
     """How little units may still change: 1e-5 in float32 and 1e-9 in float64 unless given."""
-    max_iterations: int = Field(default=200, ge=1, le=10_000)
+    max_iterations: int = Field(default=200, ge=1, le=2_000)
     """How often they may change; an example that has not settled by then teaches nothing."""
     damping: Damping = "adaptive"
     """Share of the old state that is kept; `"adaptive"` for as much as each example needs."""
-    neumann_terms: int | None = Field(default=None, ge=0, le=10_000)
+    neumann_terms: int | None = Field(default=None, ge=0, le=2_000)
     """Ends the adjoint's series after so many terms; it is relaxed to `tolerance` unless given."""
 
 

@@ -217,7 +217,7 @@ def test_symmetric_weights_settle_at_any_scale_with_damping(activation):
         recurrent = rng.uniform(-4, 4, (14, 14))
         recurrent = (recurrent + recurrent.T) / 2
         weight, x = rng.standard_normal((14, 2)), rng.standard_normal((2, 8))
-        options = {"activation": activation, "max_iterations": 5000, "tolerance": 1e-8}
+        options = {"activation": activation, "max_iterations": 2000, "tolerance": 1e-8}
         bed = Bed(recurrent, weight, x, options)
         bed.settle()
         assert bed.bound.settling.settled.all(), seed
