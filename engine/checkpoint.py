@@ -49,6 +49,10 @@ COUNTERS = (
     "best_epoch",
     "falls",
     "waited",
+    "settled",
+    "forward_iterations",
+    "backward_iterations",
+    "unsettled_epochs",
 )
 """The numbers of a training state."""
 

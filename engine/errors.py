@@ -9,6 +9,7 @@
     │   └── SchemaError(column, expected, got)      a column is absent or of another type
     ├── DivergedError(epoch, step)          the loss stopped being a finite number
     ├── NoRoomError(needed_bytes, free_bytes)       a disk has too little room
+    ├── UnsettledError(epoch, share)        too few examples settle in a layer that relaxes
     └── CheckpointError(version, reason)    bytes that this engine cannot load
 """
 
@@ -95,6 +96,26 @@ class NoRoomError(EngineError):
     def __init__(self, needed_bytes: int, free_bytes: int) -> None:
         super().__init__(f"the rows take {needed_bytes:,} bytes of disk, {free_bytes:,} are free")
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+
+
+class UnsettledError(EngineError):
+    """Training stopped settling: what does not settle teaches nothing.
+
+    Parameters
+    ----------
+    epoch : int
+    share : float
+        Of the epoch's examples that settled.
+    epochs : int
+        In how many epochs in a row it was too few.
+    """
+
+    def __init__(self, epoch: int, share: float, epochs: int) -> None:
+        times = f", and too few in {epochs} epochs in a row" if epochs > 1 else ""
+        super().__init__(
+            f"{share:.1%} of the examples settled in the equilibrium layers in epoch {epoch}{times}"
+        )
+        self.epoch, self.share, self.epochs = epoch, share, epochs
 
 
 class CheckpointError(EngineError):

@@ -107,6 +107,8 @@ class Fitting(ABC):
         ------
         DivergedError
             The loss is no longer a finite number.
+        UnsettledError
+            Too few examples settle in the layers that relax.
         """
 
     @abstractmethod

@@ -12,8 +12,10 @@ from engine.arrays import Labels, Matrix, Tensor
 from engine.data.batches import Examples
 from engine.data.table import Table
 from engine.data.targets import ClassEncoder
+from engine.errors import DataError
 from engine.layers.convolution import Conv2d
 from engine.layers.dense import Dense
+from engine.layers.equilibrium import Equilibrium
 from engine.losses import bind_loss
 from engine.model import Model
 from engine.network import Network, Pass, answer
@@ -73,6 +75,8 @@ def trace(model: Model, table: Table, target: Any) -> Trace:
     ------
     SchemaError
         The target is no class of the model, or no number.
+    DataError
+        The example does not settle.
     """
     network = model.network.with_numbers(model.network.numbers)
     rows = model.features.transform(table, network.numbers.dtype)
@@ -81,12 +85,22 @@ def trace(model: Model, table: Table, target: Any) -> Trace:
     bound.forward(rows)
     value = loss(_targets(model, rows, target), None)
     bound.backward()
+    _check_settled(bound)
     return Trace(value, _layers(network, bound)[::-1])
 
 
 def _bind(network: Network, batch: int) -> tuple[Pass, Workspace]:
     workspace = Workspace(network.numbers.dtype, batch, learns=True)
     return network.bind(workspace, to_input=True), workspace
+
+
+def _check_settled(bound: Pass) -> None:
+    """Refuse what has no slope: the last state of a relaxation that did not end."""
+    for settling in bound.settlings:
+        if not settling.settled.all():
+            row = int(settling.settled.argmin())
+            reason = f"row {row} does not settle in an equilibrium layer, so it has no gradient"
+            raise DataError(f"{reason}; more `max_iterations` may do")
 
 
 def _targets(model: Model, rows: Matrix, target: Any) -> Matrix:
@@ -143,6 +157,11 @@ def saliency(model: Model, table: Table, output: int | None = None) -> Saliency:
         The inputs.
     output : int, optional
         Which; for classes the predicted one unless given, for numbers the first.
+
+    Raises
+    ------
+    DataError
+        A row does not settle.
     """
     network = model.network
     rows = model.features.transform(table, network.numbers.dtype)
@@ -157,6 +176,7 @@ def saliency(model: Model, table: Table, output: int | None = None) -> Saliency:
         raise TypeError("the network was bound without gradients")
     d_logits[:] = _slopes(y, chosen, network.architecture.output)
     bound.backward()
+    _check_settled(bound)
     gradients = model.features.pull_back(table, bound.source.gradient.T)
     if not isinstance(model.target, ClassEncoder):
         unit = model.target.deviation[chosen]
@@ -194,7 +214,7 @@ def first_features(model: Model) -> tuple[str, Tensor] | None:
             channels, kernel = layer.input_shape[0], layer.settings.kernel
             weights = layer.tensors()["weight"]
             return name, weights.reshape(-1, channels, kernel, kernel)
-        if isinstance(layer, Dense):
+        if isinstance(layer, Dense | Equilibrium):
             return name, layer.tensors()["weight"].reshape(-1, *layer.input_shape)
         if layer.parameters:
             return None

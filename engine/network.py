@@ -21,6 +21,7 @@ from engine.layers.convolution import Conv2d, Pool2d, Reshape
 from engine.layers.dense import Dense
 from engine.layers.dropout import Dropout
 from engine.layers.embedding import Embedding
+from engine.layers.equilibrium import Equilibrium
 from engine.layers.layer import Layer
 from engine.layers.normalization import BatchNorm, LayerNorm
 from engine.layers.residual import Residual
@@ -314,10 +315,17 @@ class Pass:
         The first and the last.
     layers : dict of str to Bound
         By name, first to last.
+
+    Attributes
+    ----------
+    settlings : list of Settling
+        Of the layers that relax.
     """
 
     def __init__(self, source: Wire, logits: Wire, layers: Mapping[str, Bound]) -> None:
         self.source, self.logits, self.layers = source, logits, layers
+        bound = layers.values()
+        self.settlings = [layer.settling for layer in bound if layer.settling is not None]
         self._forward = [layer.forward for layer in layers.values()]
         self._backward = [layer.backward for layer in reversed(list(layers.values()))]
 
@@ -336,8 +344,12 @@ class Pass:
 
         Backpropagation proper: each layer, last to first, is handed the
         gradient at its outputs, fills its parameters' part, and hands on the
-        gradient at its inputs, which all layers below reuse.
+        gradient at its inputs, which all layers below reuse. What has not
+        settled is no answer to learn from: its gradient is 0 in every layer.
         """
+        for settling in self.settlings:
+            if self.logits.gradient is not None:
+                np.copyto(self.logits.gradient, 0, where=~settling.settled)
         for backward in self._backward:
             backward()
 
@@ -421,6 +433,8 @@ _IMAGE_LAYERS = (spec.Conv2dLayer, spec.MaxPool2dLayer, spec.AveragePool2dLayer)
 def _flat_layer(layer: spec.Layer, shape: Shape) -> Layer:
     if isinstance(layer, spec.DenseLayer):
         return Dense(layer, shape)
+    if isinstance(layer, spec.EquilibriumLayer):
+        return Equilibrium(layer, shape)
     if isinstance(layer, spec.ActivationLayer):
         return Activation(layer.activation, shape)
     if isinstance(layer, spec.DropoutLayer):

@@ -35,6 +35,9 @@ MAX_INTEGER_CLASSES = 20
 """An integer target with more distinct values is taken for a quantity."""
 
 MIN_ROWS_FOR_VALIDATION = 50
+SMALLEST_TOLERANCE: Mapping[spec.Precision, float] = {"float32": 1e-6, "float64": 1e-14}
+"""Of a relaxation."""
+
 AUTO_NETWORK = NetworkSpec(layers=[DenseLayer(units=128), DenseLayer(units=128)])
 AUTO_FORECAST = NetworkSpec(layers=[DenseLayer(units=64), DenseLayer(units=64)])
 """Of windows, which overlap: they tell less than as many rows would."""
@@ -231,11 +234,23 @@ def _quoted(names: Iterable[str]) -> str:
 def _network(asked: TrainingSpec, columns: Mapping[str, ColumnSpec]) -> NetworkSpec:
     """Return the network, with vectors for the levels of categories that have many."""
     if asked.network != "auto":
+        _check_tolerances(asked.network, asked.precision)
         return asked.network
     network = AUTO_FORECAST if asked.forecasts else AUTO_NETWORK
     if any(choice.encode == "embedding" for choice in columns.values()):
         return NetworkSpec(layers=[AUTO_EMBEDDING, *network.layers])
     return network
+
+
+def _check_tolerances(network: NetworkSpec, precision: spec.Precision) -> None:
+    """Refuse a tolerance that rounding alone may exceed."""
+    least = SMALLEST_TOLERANCE[precision]
+    for position, layer in enumerate(network.layers):
+        if isinstance(layer, spec.EquilibriumLayer) and (layer.tolerance or least) < least:
+            reason = f"{precision} may round by more than {layer.tolerance:g}; {least:g} would do"
+            better = ", or the precision float64" if precision == "float32" else ""
+            path = f"/network/layers/{position}/tolerance"
+            raise SpecError(path, reason + better)
 
 
 def _check_present(path: str, column: ColumnProfile) -> None:

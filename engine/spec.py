@@ -189,6 +189,38 @@ class AveragePool2dLayer(Spec):
     """How far apart windows are; side by side unless given."""
 
 
+Damping = Annotated[
+    Annotated[float, Field(ge=0, lt=1), Tag("other")]
+    | Annotated[Literal["adaptive"], Tag("string")],
+    OneOrOther,
+]
+
+
+class EquilibriumLayer(Spec):
+    """Units that see the inputs and each other, relaxed until they stay as they are.
+
+    `v = activation(recurrent @ v + weight @ x + bias)`; no unit sees itself. Not within a block.
+    """
+
+    type: Literal["equilibrium"] = "equilibrium"
+    units: int = Field(ge=1, le=MAX_UNITS)
+    """How many units."""
+    activation: Literal["sigmoid", "tanh"] = "sigmoid"
+    """The function applied to each unit's sum."""
+    bias: bool = True
+    """Whether each unit has a weight from a unit that is always 1."""
+    initializer: Initializer | None = None
+    """How the first weights are drawn, those from each other at half the size."""
+    tolerance: float | None = Field(default=None, gt=0, le=0.1)
+    """How little units may still change: 1e-5 in float32 and 1e-9 in float64 unless given."""
+    max_iterations: int = Field(default=200, ge=1, le=2_000)
+    """How often they may change; an example that has not settled by then teaches nothing."""
+    damping: Damping = "adaptive"
+    """Share of the old state that is kept; `"adaptive"` for as much as each example needs."""
+    neumann_terms: int | None = Field(default=None, ge=0, le=2_000)
+    """Ends the adjoint's series after so many terms; it is relaxed to `tolerance` unless given."""
+
+
 BlockLayer = (
     DenseLayer
     | ActivationLayer
@@ -213,7 +245,9 @@ class ResidualLayer(Spec):
     """The block; its output has the shape of its input."""
 
 
-Layer = Annotated[BlockLayer | EmbeddingLayer | ResidualLayer, Field(discriminator="type")]
+Layer = Annotated[
+    BlockLayer | EmbeddingLayer | EquilibriumLayer | ResidualLayer, Field(discriminator="type")
+]
 
 
 class NetworkSpec(Spec):

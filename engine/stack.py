@@ -101,6 +101,8 @@ def train_together(
     ------
     DivergedError
         A loss is no longer a finite number.
+    UnsettledError
+        Too few examples settle in the layers that relax.
     ValueError
         The members are not at the same epoch, or have not as many before them.
     """

@@ -20,7 +20,8 @@ from engine import spec
 from engine.arrays import Matrix, Tensor, Vector
 from engine.data.batches import Batch, Batches, Examples
 from engine.data.disk import batches_of
-from engine.errors import DivergedError
+from engine.errors import DivergedError, UnsettledError
+from engine.layers.equilibrium import Equilibrium
 from engine.losses import Loss, bind_loss
 from engine.network import Architecture, Inputs, Network, Output, Pass, answer
 from engine.optimizers import (
@@ -36,6 +37,9 @@ from engine.wires import Workspace
 
 REPORT_SECONDS = 0.1
 """The longest that the loop is silent, give or take one step."""
+
+SETTLED_SHARE, UNSETTLED_EPOCHS = 0.5, 5
+"""Where fewer examples settle for so many epochs, or none does in one, training ends."""
 
 ROWS_AT_ONCE = 1024
 """How many validation rows are in a pass, so that memory stays bounded."""
@@ -80,7 +84,7 @@ class Point:
     seconds : float
         Spent on training since its beginning.
     metrics : dict of str to float
-        Of the validation rows.
+        Of the validation rows, and how the epoch's examples settled in layers that relax.
     """
 
     epoch: int
@@ -143,6 +147,11 @@ class TrainingState:
         The lowest validation loss so far (training loss without validation).
     falls, waited : int
         How often the loss came to a plateau, and the epochs since without a better one.
+    settled, forward_iterations, backward_iterations : int
+        Of the batches done of the next epoch, in all layers that relax: how many examples settled,
+        and what all took.
+    unsettled_epochs : int
+        How many epochs in a row too few settled.
     """
 
     network: Network
@@ -161,6 +170,10 @@ class TrainingState:
     best_epoch: int = 0
     falls: int = 0
     waited: int = 0
+    settled: int = 0
+    forward_iterations: int = 0
+    backward_iterations: int = 0
+    unsettled_epochs: int = 0
 
     def best_network(self) -> Network:
         """Return the network as it was after the best epoch."""
@@ -232,6 +245,8 @@ def train(state: TrainingState, data: TrainingData, settings: ResolvedSpec) -> I
     ------
     DivergedError
         The loss is no longer a finite number.
+    UnsettledError
+        Too few examples settle in the layers that relax.
     """
     return Loop(state, data, settings).run()
 
@@ -256,6 +271,13 @@ class _Step:
         loss = self.loss(targets, weights)
         self.bound.backward()
         return loss
+
+    def settling(self) -> list[tuple[int, int, int]]:
+        """Return of each layer that relaxes how many examples settled, and the iterations."""
+        return [
+            (int(np.count_nonzero(s.settled)), s.forward_iterations, s.backward_iterations)
+            for s in self.bound.settlings
+        ]
 
 
 @dataclass
@@ -338,6 +360,7 @@ class Loop:
         loss = step.run(batch)
         if not math.isfinite(loss):
             raise DivergedError(state.epoch + 1, state.step + 1)
+        settling = step.settling()
         if self.rate_moves:
             self.rate = self.learning_rate(state.batch)
         if self.prepares:
@@ -349,6 +372,10 @@ class Loop:
         state.step += 1
         state.rows += size
         state.loss_sum += loss * size
+        for settled, there, back in settling:
+            state.settled += settled
+            state.forward_iterations += there
+            state.backward_iterations += back
         self.rows_here += size
 
     def bind(self, size: int) -> _Step:
@@ -397,7 +424,9 @@ class Loop:
         rate = self.learning_rate(state.batch - 1)
         train_loss = state.train_loss = state.loss_sum / state.rows
         state.epoch += 1
+        settling = self.settling()
         state.batch, state.loss_sum, state.rows = 0, 0.0, 0
+        state.settled = state.forward_iterations = state.backward_iterations = 0
         validation_loss, metrics = self.validate()
         loss = train_loss if validation_loss is None else validation_loss
         numbers = self.measured.numbers
@@ -406,6 +435,7 @@ class Loop:
         self.compare(loss, numbers)
         if self.settings.training.watch:
             metrics = {**metrics, **self.watch()}
+        metrics = {**metrics, **settling}
         state.seconds += time.perf_counter() - begin
         return Point(
             epoch=state.epoch,
@@ -416,6 +446,34 @@ class Loop:
             seconds=state.seconds,
             metrics=metrics,
         )
+
+    def settling(self) -> dict[str, float]:
+        """Return how the epoch's examples settled, if a layer relaxes.
+
+        Raises
+        ------
+        UnsettledError
+            Too few did.
+        """
+        state = self.state
+        examples = state.rows * self.relaxing
+        if examples == 0:
+            return {}
+        share = state.settled / examples
+        state.unsettled_epochs = state.unsettled_epochs + 1 if share < SETTLED_SHARE else 0
+        if share == 0 or state.unsettled_epochs >= UNSETTLED_EPOCHS:
+            raise UnsettledError(state.epoch, share, state.unsettled_epochs)
+        return {
+            "settled": share,
+            "forward_iterations": state.forward_iterations / examples,
+            "backward_iterations": state.backward_iterations / examples,
+        }
+
+    @cached_property
+    def relaxing(self) -> int:
+        """How many layers relax."""
+        layers = self.state.network.layers.values()
+        return sum(isinstance(layer, Equilibrium) for layer in layers)
 
     def compare(self, loss: float, numbers: Vector) -> None:
         """Keep the numbers if they are the best so far, else count how long they are not."""
@@ -466,7 +524,7 @@ class Loop:
         examples = self.data.validation
         if examples is None:
             return None, {}
-        total, parts = 0.0, []
+        total, parts, settled = 0.0, [], 0
         with np.errstate(all="ignore"):
             for begin in range(0, len(examples), ROWS_AT_ONCE):
                 rows = slice(begin, begin + ROWS_AT_ONCE)
@@ -474,6 +532,7 @@ class Loop:
                 t = examples.targets(examples.y[rows])
                 step = self.measuring.get(len(x)) or self.bind_to_measure(len(x))
                 step.bound.forward(x)
+                settled += sum(count for count, _, _ in step.settling())
                 weights = None if examples.weights is None else examples.weights[rows]
                 total += step.loss(t, weights) * len(x)
                 output = self.measured.architecture.output
@@ -482,7 +541,10 @@ class Loop:
             if not math.isfinite(total):
                 return total, {}
             predictions = np.concatenate(parts, axis=1).T
-            return total / len(examples), self.data.measure(predictions, examples.y)
+            metrics = self.data.measure(predictions, examples.y)
+            if self.relaxing:
+                metrics["validation_settled"] = settled / (len(examples) * self.relaxing)
+            return total / len(examples), metrics
 
     def stop_reason(self) -> StopReason | None:
         """Return the first rule that ends the training here."""

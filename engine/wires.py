@@ -135,6 +135,23 @@ class Workspace:
         return Wire(full, gradient, moves=moves)
 
 
+@dataclass
+class Settling:
+    """How the examples of the last pass settled, in a layer that relaxes.
+
+    Parameters
+    ----------
+    settled : array of bool of shape (batch,)
+        Which of them did: after the way back, there and back.
+    forward_iterations, backward_iterations : int
+        What they took, all told.
+    """
+
+    settled: NDArray[np.bool_]
+    forward_iterations: int = 0
+    backward_iterations: int = 0
+
+
 @dataclass(frozen=True)
 class Bound:
     """A layer that was bound to a batch size.
@@ -147,11 +164,14 @@ class Bound:
     backward : callable
         Reads ``output.gradient``, fills the input's gradient if it has one, and
         the layer's part of the network's gradient.
+    settling : Settling, optional
+        Of a layer that relaxes.
     """
 
     output: Wire
     forward: Step
     backward: Step
+    settling: Settling | None = None
 
 
 def nothing() -> None:

@@ -17,7 +17,7 @@ from app.store.jobs import Claim, Signal
 from engine.checkpoint import dump_model
 from engine.data.formats.stored import StoredRows, read_table
 from engine.data.table import InputColumn
-from engine.errors import CheckpointError, DivergedError, NoRoomError
+from engine.errors import CheckpointError, DivergedError, NoRoomError, UnsettledError
 from engine.fitting import Fitting, fit, fit_from_disk
 from engine.model import Model
 from engine.spec import ResolvedSpec, ValidationDataset
@@ -33,6 +33,11 @@ DIVERGED_ADVICE = (
     "the curve up to there is kept"
 )
 DISK_ADVICE = "submit it again once the worker has more, or use fewer rows or features"
+UNSETTLED_ADVICE = (
+    "what does not settle teaches nothing; try a learning rate ten times smaller, more "
+    "`max_iterations`, also with a `damping` of 0.9, or a larger `tolerance`; "
+    "the curve up to there is kept"
+)
 CHECKPOINT_ADVICE = "the saved state cannot be gone on from; submit the job again"
 TIME_ADVICE = "use fewer epochs, a smaller network, or `training.stop.max_seconds`"
 
@@ -65,6 +70,8 @@ class Training(Attempt):
         match error:
             case DivergedError():
                 return "diverged", f"{error}; {DIVERGED_ADVICE}"
+            case UnsettledError():
+                return "unsettled", f"{error}; {UNSETTLED_ADVICE}"
             case CheckpointError() | CorruptArtifactError():
                 return "checkpoint_damaged", f"{error}; {CHECKPOINT_ADVICE}"
             case NoRoomError():

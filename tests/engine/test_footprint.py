@@ -127,6 +127,15 @@ def test_what_no_machine_has_is_counted_without_taking_it(layers, batch):
         check_memory(settings, PICTURES, 10**7, 2**34)
 
 
+def test_what_a_relaxation_takes_does_not_grow_with_its_iterations():
+    layer = {"type": "equilibrium", "units": 100}
+    few, many = (
+        footprint(asked(network={"layers": [{**layer, "max_iterations": n}]}), COLUMNS, 1000)
+        for n in (1, 2_000)
+    )
+    assert few == many
+
+
 def test_every_optimizer_is_known_by_what_it_remembers():
     networks = {"network": dense(1000, 2)}
     needed = {

@@ -20,6 +20,7 @@ FLAT, IMAGE = (6,), (2, 7, 7)
 
 DENSE = spec.DenseLayer(units=6, activation="tanh")
 BARE = spec.DenseLayer(units=6, activation="identity", bias=False)
+EQUILIBRIUM = spec.EquilibriumLayer(units=5, tolerance=1e-13, max_iterations=1000)
 CONV = spec.Conv2dLayer(filters=3, kernel=3, activation="tanh")
 
 LAYERS: dict[type[spec.Spec], list[tuple[tuple[int, ...], list[Any]]]] = {
@@ -36,6 +37,11 @@ LAYERS: dict[type[spec.Spec], list[tuple[tuple[int, ...], list[Any]]]] = {
         (IMAGE, [spec.LayerNormLayer()]),
     ],
     spec.EmbeddingLayer: [(FLAT, [spec.EmbeddingLayer(dimensions=3), DENSE])],
+    spec.EquilibriumLayer: [
+        (FLAT, [EQUILIBRIUM]),
+        (FLAT, [DENSE, EQUILIBRIUM.model_copy(update={"bias": False, "activation": "tanh"})]),
+        (IMAGE, [CONV, EQUILIBRIUM.model_copy(update={"damping": 0.3}), DENSE]),
+    ],
     spec.ReshapeLayer: [((18,), [spec.ReshapeLayer(shape=[2, 3, 3]), CONV])],
     spec.FlattenLayer: [(IMAGE, [CONV, spec.FlattenLayer(), DENSE])],
     spec.Conv2dLayer: [

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 
 from engine.data.table import Column, Table
-from engine.inspection import saliency
+from engine.errors import DataError
+from engine.inspection import saliency, trace
 from engine.model import Model, prepare
-from engine.spec import Adam, ColumnSpec, DenseLayer, EmbeddingLayer, NetworkSpec, TrainingRun
+from engine.spec import (
+    Adam,
+    ColumnSpec,
+    DenseLayer,
+    EmbeddingLayer,
+    EquilibriumLayer,
+    NetworkSpec,
+    TrainingRun,
+)
 from engine.training import start, train
 from tests.engine.beginnings import spec, table
 
@@ -59,3 +68,27 @@ def test_a_saliency_is_the_slope_of_the_prediction_at_every_column(embeds, rng):
     assert (found["size"][gaps] == found["when"][gaps]).all()
     assert found["kind"].shape == ((60,) if embeds else (60, 4))
     assert found["kind"].any() != embeds
+
+
+def test_what_does_not_settle_has_no_slope():
+    """Three units in a ring, each of which holds the next down."""
+    rows = table(a=[0.1, 20.0], b=[0.0, 20.0], c=[0.0, 20.0], y=[1.0, 2.0])
+    how = spec(
+        task="regression",
+        loss="squared_error",
+        features=["a", "b", "c"],
+        columns={name: ColumnSpec(scale="none") for name in "abc"},
+        network=NetworkSpec(layers=[EquilibriumLayer(units=3, activation="tanh")]),
+        precision="float64",
+    )
+    prepared = prepare(rows, how)
+    network = start(how, prepared.architecture).network
+    tensors = network.tensors()
+    tensors["layers.0.recurrent"][:] = -4 * np.roll(np.eye(3), 1, axis=0)
+    tensors["layers.0.weight"][:] = np.eye(3)
+    model = Model(how, prepared.features, prepared.target, network)
+    with pytest.raises(DataError, match="row 0 does not settle in an equilibrium layer"):
+        saliency(model, rows)
+    with pytest.raises(DataError, match="more `max_iterations` may do"):
+        trace(model, rows.take(np.array([0])), 1.0)
+    trace(model, rows.take(np.array([1])), 1.0)

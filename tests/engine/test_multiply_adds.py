@@ -39,6 +39,13 @@ def test_convolution_and_pooling():
     assert counted(PICTURES, network={"layers": layers}) == 100 * (there + back)
 
 
+def test_a_layer_that_relaxes_takes_all_iterations_that_it_may():
+    layer = {"type": "equilibrium", "units": 3, "max_iterations": 50}
+    hidden = 1 * 3 + 50 * 3 * 3
+    there, back = hidden + 3 * 1, hidden + 2 * (3 * 1)
+    assert counted(network={"layers": [layer]}) == 100 * (there + back)
+
+
 def test_a_block_is_its_layers_and_a_sum():
     inner = {"type": "dense", "units": 4, "activation": "identity"}
     block = {"type": "residual", "layers": [inner]}

@@ -127,6 +127,7 @@ RESIDUAL = {
     ]
 }
 EMBEDDED = {"layers": [{"type": "embedding", "dimensions": 64}, {"type": "dense", "units": 128}]}
+SETTLING = {"layers": [{"type": "equilibrium", "units": 256, "max_iterations": 60}]}
 WIDE = dense(2048, 2048)
 ONCE = {"epochs": 1, "batch_size": 256}
 FEW = {"epochs": 3}
@@ -217,6 +218,10 @@ CASES = {
     "whole series": Case(
         series(3000, 50),
         {"features": ["x0", "x1"], "sequence": {"order": "t", "group": "s", "mask": True}},
+    ),
+    "equilibrium": Case(
+        numbers(20_000, 10),
+        {"network": SETTLING, "training": {"epochs": 1, "batch_size": 8192}},
     ),
     "images": Case(images(4000, 28), {"network": dense(64)}),
     "convolutions": Case(images(1000, 28), {"network": CONVOLUTIONS}),

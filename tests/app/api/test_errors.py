@@ -214,8 +214,8 @@ def test_what_is_missing_is_pointed_to(library, iris, missing):
             {"network": {"layers": [{"type": "dens", "units": 1}]}},
             "/network/layers/0/type",
             "unknown 'dens', expected one of dense, activation, dropout, batch_norm, layer_norm, "
-            "reshape, flatten, conv2d, max_pool2d, average_pool2d, embedding, residual; "
-            "did you mean 'dense'?",
+            "reshape, flatten, conv2d, max_pool2d, average_pool2d, embedding, equilibrium, "
+            "residual; did you mean 'dense'?",
         ),
         (
             {"network": {"layers": [{"units": 1}]}},
