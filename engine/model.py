@@ -18,6 +18,7 @@ from engine.arrays import Labels, Matrix, Vector
 from engine.data.batches import Examples
 from engine.data.encoding import check_present
 from engine.data.preprocessing import FeatureEncoder
+from engine.data.scaling import Numbers
 from engine.data.splits import folds, split
 from engine.data.table import InputColumn, Table
 from engine.data.targets import ClassEncoder, TargetScaler, has_targets
@@ -272,7 +273,9 @@ class Model:
         return ClassEncoder("output", self.classes or self.outputs).label(name)
 
     def predict(self, table: Table) -> Matrix:
-        """Predict every row.
+        """Predict every row, to the same bits whichever rows it stands among.
+
+        `Network.predict` says what that rests on.
 
         Returns
         -------
@@ -284,7 +287,26 @@ class Model:
         SchemaError
             A column is absent, of another type, or holds what cannot be predicted from.
         """
-        y = self.network.predict(self.features.transform(table, self.network.numbers.dtype))
+        x = self.features.transform(table, self.network.numbers.dtype)
+        return self._answer(self.network.predict(x))
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether `predict_numbers` can be asked: every input is a number or a truth value."""
+        return self.features.takes_numbers
+
+    def predict_numbers(self, values: Numbers) -> Matrix | None:
+        """Predict rows of numbers, as `predict` does, to the bit; None where it would refuse them.
+
+        Parameters
+        ----------
+        values : Numbers of shape (rows, inputs)
+            In the order of `inputs`, NaN where missing.
+        """
+        x = self.features.transform_numbers(values, self.network.numbers.dtype)
+        return None if x is None else self._answer(self.network.predict(x))
+
+    def _answer(self, y: Matrix) -> Matrix:
         return y if isinstance(self.target, ClassEncoder) else self.target.invert(y)
 
     def evaluate(self, table: Table) -> Evaluation:
