@@ -295,6 +295,11 @@ class Model:
         """Whether `predict_numbers` can be asked: every input is a number or a truth value."""
         return self.features.takes_numbers
 
+    @property
+    def number_names(self) -> tuple[str, ...] | None:
+        """The inputs in order, where all of them take nothing but numbers; truth values do not."""
+        return self.features.number_names
+
     def predict_numbers(self, values: Numbers) -> Matrix | None:
         """Predict rows of numbers, as `predict` does, to the bit; None where it would refuse them.
 

@@ -19,7 +19,7 @@ from app.api.login import Login, rate_headers
 from app.config import Settings
 from app.store.keys import Scope
 
-log = logging.getLogger("app.access")
+log = logging.getLogger(logs.ACCESS)
 
 PUBLIC = frozenset(
     {
@@ -67,6 +67,8 @@ _HOST = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:[0-9]{1,5
 
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
+_MESSAGE = "%(method)s %(path)s %(status)s"
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -86,8 +88,7 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
     @app.before_request
     def enter() -> None:
         g.started = time.perf_counter()
-        sent = request.headers.get("X-Request-Id", "")
-        g.request_id = sent if _SANE_ID.fullmatch(sent) else uuid7().hex
+        g.request_id = id_of(request.headers.get("X-Request-Id", ""))
         logs.forget()
         logs.bind(request_id=g.request_id)
         _check_address(settings.host_names)
@@ -109,15 +110,47 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
             response.headers.setdefault("Cache-Control", "no-store")
         if (standing := g.get("standing")) is not None:
             response.headers.update(rate_headers(standing))
-        facts = {
-            "method": request.method,
-            "path": quote(request.path)[:ADDRESS_LIMIT_BYTES],
-            "status": response.status_code,
-            "milliseconds": round(1000 * (time.perf_counter() - g.started), 3),
-        }
         level = logging.DEBUG if request.endpoint in PUBLIC else logging.INFO
-        log.log(level, "%(method)s %(path)s %(status)s", facts, extra=facts)
+        say(request.method, shown_path(), response.status_code, g.started, level)
         return response
+
+
+def id_of(sent: str) -> str:
+    """Return the id of a request: the one that was sent with it, if that is sane, or a new one."""
+    return sent if _SANE_ID.fullmatch(sent) else uuid7().hex
+
+
+def shown_path() -> str:
+    """Return the path of this request as it is logged."""
+    return quote(request.path)[:ADDRESS_LIMIT_BYTES]
+
+
+def say(
+    method: str, path: str, status: int, started: float, level: int = logging.INFO, **ids: str
+) -> None:
+    """Log that a request was answered.
+
+    Parameters
+    ----------
+    method, path : str
+    status : int
+    started : float
+        On the clock of `time.perf_counter`.
+    level : int
+    ids : str
+        What is not bound to all that is logged.
+    """
+    if not log.isEnabledFor(level):
+        return
+    facts = {
+        "method": method,
+        "path": path,
+        "status": status,
+        "milliseconds": round(1000 * (time.perf_counter() - started), 3),
+    }
+    extra = {**facts, **ids}
+    # `log.log` would look for who called it, which takes as long as all the rest.
+    log.handle(log.makeRecord(log.name, level, __file__, 0, _MESSAGE, (facts,), None, extra=extra))
 
 
 class MisdirectedRequest(HTTPException):

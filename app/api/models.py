@@ -12,13 +12,13 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app.api import schemas
+from app.api import rows, schemas
 from app.api.conditional import answer, answer_json, answer_tagged, unless_changed
 from app.api.datasets import file_of
 from app.api.errors import BodyError, pointer
 from app.api.once import once_apart
 from app.api.pages import answer_page
-from app.api.services import owner, reading, services, writing
+from app.api.services import answered_by, owner, reading, services, writing
 from app.store import artifacts, trained_models
 from app.store.tables import TrainedModel
 from engine.arrays import Matrix
@@ -79,10 +79,18 @@ def predict(path: schemas.ModelPath, body: schemas.PredictRequest) -> Response:
 
     def work() -> Response:
         model_id, model = services().predictor.model(owner(), path.model_id)
-        y = model.predict(table_of(model, body.instances))
-        return answer_json({"model": model_id, "predictions": predictions(model, y)})
+        answered_by(model_id)
+        return answer_json(predict_rows(model_id, model, body.instances))
 
     return once_apart(work)
+
+
+def predict_rows(model_id: str, model: Model, instances: Sequence[Any]) -> dict[str, Any]:
+    """Return the answer to rows."""
+    y = rows.predicted(model, instances)
+    if y is None:
+        y = model.predict(table_of(model, instances))
+    return {"model": model_id, "predictions": predictions(model, y)}
 
 
 def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -> Table:

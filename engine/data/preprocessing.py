@@ -162,6 +162,12 @@ class FeatureEncoder:
         """Whether a row is nothing but numbers and truth values, so that rows are a matrix."""
         return len(self._sides) == 1 and isinstance(self._sides[0], NumbersAside)
 
+    @cached_property
+    def number_names(self) -> tuple[str, ...] | None:
+        """The columns in order, where all of them take nothing but numbers."""
+        numbers = self.takes_numbers and all(column.type != "boolean" for column in self.inputs)
+        return tuple(column.name for column in self.inputs) if numbers else None
+
     def transform_numbers(self, values: Numbers, dtype: np.dtype[Any] | type) -> Matrix | None:
         """Return what `transform` does of a matrix of numbers, for rows that are nothing else.
 
