@@ -268,6 +268,11 @@ class Model:
         """The classes in the order of the probabilities; None for regression."""
         return self.target.classes if isinstance(self.target, ClassEncoder) else None
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The same as names in JSON: ``false``, ``1`` or ``setosa``; None for regression."""
+        return self.target.names if isinstance(self.target, ClassEncoder) else None
+
     def output(self, name: Any) -> int:
         """Return the position of a class, or of a target; raises `SchemaError` where it is none."""
         return ClassEncoder("output", self.classes or self.outputs).label(name)

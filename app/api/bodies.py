@@ -133,13 +133,15 @@ def _names(value: Any, depth: int) -> int:
     """Count the names in a value, but for those that nobody expects where they are."""
     if not depth:
         raise ValueError("it is nested deeply")
-    if type(value) is list:
-        inner = value if value and type(value[0]) in CONTAINERS else ()
-        return sum(_names(each, depth - 1) for each in inner)
+    count, inner = 0, value
     if type(value) is dict:
-        inner = [each for each in value.values() if type(each) in CONTAINERS]
-        return len(value) + sum(_names(each, depth - 1) for each in inner)
-    return 0
+        count, inner = len(value), value.values()
+    elif type(value) is not list or not value or type(value[0]) not in CONTAINERS:
+        return 0
+    for each in inner:
+        if type(each) is dict or (type(each) is list and each and type(each[0]) in CONTAINERS):
+            count += _names(each, depth - 1)
+    return count
 
 
 def _constant(name: str) -> NoReturn:

@@ -19,8 +19,6 @@ from app.api.login import Login, rate_headers
 from app.config import Settings
 from app.store.keys import Scope
 
-log = logging.getLogger(logs.ACCESS)
-
 PUBLIC = frozenset(
     {
         "service.live",
@@ -67,8 +65,6 @@ _HOST = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:[0-9]{1,5
 
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
-_MESSAGE = "%(method)s %(path)s %(status)s"
-
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -111,7 +107,8 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
         if (standing := g.get("standing")) is not None:
             response.headers.update(rate_headers(standing))
         level = logging.DEBUG if request.endpoint in PUBLIC else logging.INFO
-        say(request.method, shown_path(), response.status_code, g.started, level)
+        status = response.status_code
+        say(request.method, shown_path(), status, g.started, g.request_id, level)
         return response
 
 
@@ -126,7 +123,7 @@ def shown_path() -> str:
 
 
 def say(
-    method: str, path: str, status: int, started: float, level: int = logging.INFO, **ids: str
+    method: str, path: str, status: int, started: float, request_id: str, level: int = logging.INFO
 ) -> None:
     """Log that a request was answered.
 
@@ -136,21 +133,17 @@ def say(
     status : int
     started : float
         On the clock of `time.perf_counter`.
+    request_id : str
     level : int
-    ids : str
-        What is not bound to all that is logged.
     """
-    if not log.isEnabledFor(level):
-        return
     facts = {
         "method": method,
         "path": path,
         "status": status,
         "milliseconds": round(1000 * (time.perf_counter() - started), 3),
+        "request_id": request_id,
     }
-    extra = {**facts, **ids}
-    # `log.log` would look for who called it, which takes as long as all the rest.
-    log.handle(log.makeRecord(log.name, level, __file__, 0, _MESSAGE, (facts,), None, extra=extra))
+    logs.access(level, facts)
 
 
 class MisdirectedRequest(HTTPException):

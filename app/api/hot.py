@@ -213,7 +213,7 @@ class HotPath:
         request_id = gate.id_of(asked.headers.get(b"x-request-id", b"").decode("latin-1"))
         headers += (b"content-length", b"%d" % len(found)), (b"x-request-id", request_id.encode())
         headers += LASTING
-        gate.say("POST", known.path, 200, asked.begun, request_id=request_id)
+        gate.say("POST", known.path, 200, asked.begun, request_id)
         return Found(headers, found)
 
     def forget(self) -> None:

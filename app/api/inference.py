@@ -7,7 +7,6 @@ protocol says: an object with `error`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -350,10 +349,9 @@ def _column(column: InputColumn, values: Values) -> Column:
 
 def _answers(found: Model, y: Values) -> dict[str, Values]:
     """Return the outputs by name."""
-    if found.classes is None:
+    if found.class_names is None:
         return {name: y[:, place].astype(np.float64) for place, name in enumerate(found.outputs)}
-    said = [name if isinstance(name, str) else json.dumps(name) for name in found.classes]
-    labels = np.array(said, dtype=object)[y.argmax(axis=1)]
+    labels = np.array(found.class_names, dtype=object)[y.argmax(axis=1)]
     return {"label": labels, "probabilities": y}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -118,11 +117,11 @@ def table_of(model: Model, instances: Sequence[Any], where: str | None = None) -
 
 def predictions(model: Model, y: Matrix) -> list[dict[str, Any]]:
     """Put a matrix of predictions into words."""
-    if model.classes is not None:
-        names = [name if isinstance(name, str) else json.dumps(name) for name in model.classes]
+    classes, names = model.classes, model.class_names
+    if classes is not None and names is not None:
         labels = y.argmax(axis=1).tolist()
         return [
-            {"label": model.classes[label], "probabilities": dict(zip(names, row, strict=True))}
+            {"label": classes[label], "probabilities": dict(zip(names, row, strict=True))}
             for label, row in zip(labels, y.tolist(), strict=True)
         ]
     if len(model.outputs) == 1:
