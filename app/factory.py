@@ -29,6 +29,7 @@ from app.api import (
     service,
     usage,
 )
+from app.api.hot import HotPath
 from app.api.login import Login
 from app.api.reception import Reception
 from app.api.services import EXTENSION, Services
@@ -117,4 +118,6 @@ def serve() -> Reception:
         log.critical("the API cannot be put together", exc_info=error)
         raise SystemExit(1) from None  # the server would print the error as it is
     parts: Services = app.extensions[EXTENSION]
-    return Reception(app, settings, parts.login, parts.scratch, ending)
+    hot = HotPath(settings, parts.login, parts.predictor)
+    hot.install(app)
+    return Reception(app, settings, parts.login, hot, parts.scratch, ending)

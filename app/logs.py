@@ -6,10 +6,12 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import orjson
 from pythonjsonlogger.orjson import OrjsonFormatter
@@ -19,6 +21,11 @@ from app.config import Settings
 from app.redaction import Redaction
 
 log = logging.getLogger(__name__)
+
+ACCESS = "app.access"
+"""The logger of requests that were answered."""
+
+MESSAGE = "%(method)s %(path)s %(status)s"
 
 _context: ContextVar[dict[str, str | None]] = ContextVar("log_context", default={})  # noqa: B039 - replaced, never mutated
 
@@ -34,7 +41,7 @@ def configure(role: str, settings: Settings) -> None:
         What the process is, ``api`` or ``worker``; a field of every line.
     settings : Settings
     """
-    handler = _Handler(redaction.of(settings), is_json=settings.log_format == "json")
+    handler = _Handler(role, redaction.of(settings), is_json=settings.log_format == "json")
     handler.addFilter(_add_context)
     handler.setFormatter(_json(role) if settings.log_format == "json" else _console())
     root = logging.getLogger()
@@ -56,20 +63,40 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     Parameters
     ----------
+    role : str
     redact : Redaction
     is_json : bool
         Whether lines are JSON, which stays JSON: only its texts are changed.
     """
 
-    def __init__(self, redact: Redaction, *, is_json: bool) -> None:
+    def __init__(self, role: str, redact: Redaction, *, is_json: bool) -> None:
         super().__init__(sys.stderr)
-        self._redact, self._is_json = redact, is_json
+        self._role, self._redact, self.is_json = role, redact, is_json
+        self._redact_again = lru_cache(1024)(redact)
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        if self._is_json:
+        if self.is_json:
             return orjson.dumps(self._redact.within(orjson.loads(line))).decode()
         return self._redact(line)
+
+    def write_access(self, level: int, facts: dict[str, Any]) -> None:
+        """Write the line of a request as any other, in a tenth of the time."""
+        line = {
+            "level": logging.getLevelName(level),
+            "logger": ACCESS,
+            "message": self._redact_again(MESSAGE % facts),
+            **facts,
+            "method": self._redact_again(facts["method"]),
+            "path": self._redact_again(facts["path"]),
+            "request_id": self._redact(facts["request_id"]),
+            "role": self._role,
+            "time": datetime.now(UTC),
+        }
+        text = orjson.dumps(line).decode() + self.terminator
+        with suppress(OSError, ValueError), self.lock or nullcontext():
+            self.stream.write(text)
+            self.stream.flush()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """Say which line was lost; the library would print its arguments as they are."""
@@ -84,6 +111,25 @@ def _uncaught(
         sys.__excepthook__(kind, error or kind(), trace)
     elif not issubclass(kind, SystemExit):
         log.critical("nobody caught this", exc_info=(kind, error or kind(), trace))
+
+
+def access(level: int, facts: dict[str, Any]) -> None:
+    """Log that a request was answered.
+
+    Parameters
+    ----------
+    level : int
+    facts : dict
+        ``method``, ``path``, ``status``, ``milliseconds`` and ``request_id``.
+    """
+    log = logging.getLogger(ACCESS)
+    if not log.isEnabledFor(level):
+        return
+    handlers = logging.getLogger().handlers
+    if len(handlers) == 1 and isinstance(handlers[0], _Handler) and handlers[0].is_json:
+        handlers[0].write_access(level, facts)
+    else:
+        log.handle(log.makeRecord(ACCESS, level, __file__, 0, MESSAGE, (facts,), None, extra=facts))
 
 
 def _json(role: str) -> logging.Formatter:

@@ -18,6 +18,7 @@ from engine.arrays import Labels, Matrix, Vector
 from engine.data.batches import Examples
 from engine.data.encoding import check_present
 from engine.data.preprocessing import FeatureEncoder
+from engine.data.scaling import Numbers
 from engine.data.sequences import Sequences, last_values, sequences, split_sequences
 from engine.data.splits import folds, split
 from engine.data.table import InputColumn, Table
@@ -384,12 +385,19 @@ class Model:
         """The classes in the order of the probabilities; None for regression."""
         return self.target.classes if isinstance(self.target, ClassEncoder) else None
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The same as names in JSON: ``false``, ``1`` or ``setosa``; None for regression."""
+        return self.target.names if isinstance(self.target, ClassEncoder) else None
+
     def output(self, name: Any) -> int:
         """Return the position of a class, or of a target; raises `SchemaError` where it is none."""
         return ClassEncoder("output", self.classes or self.outputs).label(name)
 
     def predict(self, table: Table, windows: Windows | None = None) -> Matrix:
-        """Predict every row, or every window of rows.
+        """Predict every row, or every window of rows, to the same bits whichever stand beside it.
+
+        `Network.predict` says what that rests on.
 
         Parameters
         ----------
@@ -417,7 +425,7 @@ class Model:
             y = self._predict_windows(x, windows)
             if self.sequence is not None and self.sequence.relative:
                 bases = last_values(table, windows, self.settings.targets)
-        return y if isinstance(self.target, ClassEncoder) else self.target.invert(y, bases)
+        return self._answer(y, bases)
 
     def _predict_windows(self, x: Matrix, windows: Windows) -> Matrix:
         """Predict windows of the steps ``x``, laid out some at a time."""
@@ -430,6 +438,30 @@ class Model:
             some.gather(x, out)
             parts.append(self.network.predict(out))
         return np.concatenate(parts)
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether `predict_numbers` can be asked: every input is a number or a truth value."""
+        return self.sequence is None and self.features.takes_numbers
+
+    @property
+    def number_names(self) -> tuple[str, ...] | None:
+        """The inputs in order, where all of them take nothing but numbers; truth values do not."""
+        return self.features.number_names if self.sequence is None else None
+
+    def predict_numbers(self, values: Numbers) -> Matrix | None:
+        """Predict rows of numbers, as `predict` does, to the bit; None where it would refuse them.
+
+        Parameters
+        ----------
+        values : Numbers of shape (rows, inputs)
+            In the order of `inputs`, NaN where missing.
+        """
+        x = self.features.transform_numbers(values, self.network.numbers.dtype)
+        return None if x is None else self._answer(self.network.predict(x))
+
+    def _answer(self, y: Matrix, bases: Matrix | None = None) -> Matrix:
+        return y if isinstance(self.target, ClassEncoder) else self.target.invert(y, bases)
 
     def evaluate(self, table: Table) -> Evaluation:
         """Predict every row and measure against the target column(s) of the table.

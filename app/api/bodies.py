@@ -6,6 +6,7 @@ import json
 import re
 from typing import IO, Any, NoReturn
 
+import orjson
 from flask import Request, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.datastructures import MultiDict
@@ -46,6 +47,9 @@ PIECE_BYTES = 1 << 20
 
 REFUSAL = "chainrule.refusal"
 """Where the environment says why the body was not received."""
+
+DEEPEST = 16
+CONTAINERS = {list, dict}
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -123,6 +127,33 @@ def read_json(data: str | bytes) -> Any:
             raise ValueError("it holds a number of too many digits") from error
         raise
     return value
+
+
+def read_quickly(data: bytes) -> Any:
+    """Read the JSON that most send, a third as long; a ValueError is for `read_json` to explain.
+
+    Names that appear twice are seen by their colons: each name has one. A colon in a text, or an
+    object that does not come first in its array while others do not, is a ValueError as well.
+    """
+    value = orjson.loads(data)
+    if data.count(b":") != _names(value, DEEPEST):
+        raise ValueError("a name may appear twice")
+    return value
+
+
+def _names(value: Any, depth: int) -> int:
+    """Count the names in a value, but for those that nobody expects where they are."""
+    if not depth:
+        raise ValueError("it is nested deeply")
+    count, inner = 0, value
+    if type(value) is dict:
+        count, inner = len(value), value.values()
+    elif type(value) is not list or not value or type(value[0]) not in CONTAINERS:
+        return 0
+    for each in inner:
+        if type(each) is dict or (type(each) is list and each and type(each[0]) in CONTAINERS):
+            count += _names(each, depth - 1)
+    return count
 
 
 def _constant(name: str) -> NoReturn:

@@ -23,9 +23,12 @@ def answer(body: BaseModel, status: int = 200, location: str | None = None) -> R
 
 def answer_json(body: object) -> Response:
     """Answer with plain JSON values; a number that JSON cannot hold becomes null."""
-    return Response(
-        orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS), content_type="application/json"
-    )
+    return Response(json_bytes(body), content_type="application/json")
+
+
+def json_bytes(body: object) -> bytes:
+    """Write plain JSON values; a number that JSON cannot hold becomes null."""
+    return orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
 
 
 def answer_tagged(body: BaseModel, tag: str) -> Response:

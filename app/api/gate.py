@@ -19,8 +19,6 @@ from app.api.login import Login, rate_headers
 from app.config import Settings
 from app.store.keys import Scope
 
-log = logging.getLogger("app.access")
-
 PUBLIC = frozenset(
     {
         "service.live",
@@ -86,8 +84,7 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
     @app.before_request
     def enter() -> None:
         g.started = time.perf_counter()
-        sent = request.headers.get("X-Request-Id", "")
-        g.request_id = sent if _SANE_ID.fullmatch(sent) else uuid7().hex
+        g.request_id = id_of(request.headers.get("X-Request-Id", ""))
         logs.forget()
         logs.bind(request_id=g.request_id)
         _check_address(settings.host_names)
@@ -109,15 +106,44 @@ def install(app: Flask, settings: Settings, login: Login) -> None:
             response.headers.setdefault("Cache-Control", "no-store")
         if (standing := g.get("standing")) is not None:
             response.headers.update(rate_headers(standing))
-        facts = {
-            "method": request.method,
-            "path": quote(request.path)[:ADDRESS_LIMIT_BYTES],
-            "status": response.status_code,
-            "milliseconds": round(1000 * (time.perf_counter() - g.started), 3),
-        }
         level = logging.DEBUG if request.endpoint in PUBLIC else logging.INFO
-        log.log(level, "%(method)s %(path)s %(status)s", facts, extra=facts)
+        status = response.status_code
+        say(request.method, shown_path(), status, g.started, g.request_id, level)
         return response
+
+
+def id_of(sent: str) -> str:
+    """Return the id of a request: the one that was sent with it, if that is sane, or a new one."""
+    return sent if _SANE_ID.fullmatch(sent) else uuid7().hex
+
+
+def shown_path() -> str:
+    """Return the path of this request as it is logged."""
+    return quote(request.path)[:ADDRESS_LIMIT_BYTES]
+
+
+def say(
+    method: str, path: str, status: int, started: float, request_id: str, level: int = logging.INFO
+) -> None:
+    """Log that a request was answered.
+
+    Parameters
+    ----------
+    method, path : str
+    status : int
+    started : float
+        On the clock of `time.perf_counter`.
+    request_id : str
+    level : int
+    """
+    facts = {
+        "method": method,
+        "path": path,
+        "status": status,
+        "milliseconds": round(1000 * (time.perf_counter() - started), 3),
+        "request_id": request_id,
+    }
+    logs.access(level, facts)
 
 
 class MisdirectedRequest(HTTPException):

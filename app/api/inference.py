@@ -7,21 +7,25 @@ protocol says: an object with `error`.
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from werkzeug.datastructures import Accept
 from werkzeug.exceptions import BadRequest
+from werkzeug.http import parse_accept_header
 
 from app.api import schemas, tensors
+from app.api.bodies import read_json
 from app.api.conditional import answer
 from app.api.errors import BodyError
 from app.api.once import once_apart
 from app.api.service import states
-from app.api.services import owner, reading, services
+from app.api.services import answered_by, owner, reading, services
 from app.api.tensors import Inference, Values
 from app.config import VERSION
 from app.predictor import Served
@@ -221,39 +225,89 @@ def _outputs(found: Model) -> list[schemas.InferenceTensor]:
 
 def _infer(reference: str, version: str | None) -> Response:
     model_id, found = _served(reference, version)
-    asked = _asked(found)
-    y = found.predict(_table(found, asked.inputs))
-    answers = _answers(found, y)
+    limit = services().settings.body_limit_bytes
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    body = tensors.unpack(request.get_data(), encoding, limit)
+    asked = read(found, body, request.headers.get(HEADER))
+    said = version or _versions(reference)[-1]
+    body, headers = infer_tensors(
+        found, asked, Named(reference, said, model_id), request.headers.get("Accept-Encoding", "")
+    )
+    answered_by(model_id, said)
+    return Response(body, headers=headers)
+
+
+class Named(NamedTuple):
+    """What a model is called in an answer."""
+
+    reference: str
+    version: str
+    id: str
+
+
+def infer_tensors(
+    found: Model, asked: Inference, named: Named, accepted: str
+) -> tuple[bytes, dict[str, str]]:
+    """Return the body and headers of the answer to tensors.
+
+    Parameters
+    ----------
+    found : Model
+    asked : Inference
+    named : Named
+    accepted : str
+        The header that says what the answer may be packed with.
+    """
+    answers = _answers(found, _predict(found, asked.inputs))
     wanted = dict.fromkeys(answers, asked.is_binary) if asked.outputs is None else asked.outputs
     for place, name in enumerate(wanted):
         if name not in answers:
             reason = f"the model has no output {name!r}{nearest(name, answers)}"
             raise BodyError(f"/outputs/{place}/name", reason)
-    head: dict[str, Any] = {"model_name": reference, "parameters": {"model": model_id}}
-    head["model_version"] = version or _versions(reference)[-1]
+    head: dict[str, Any] = {"model_name": named.reference, "parameters": {"model": named.id}}
+    head["model_version"] = named.version
     if asked.id is not None:
         head["id"] = asked.id
     chosen = ((name, answers[name], is_binary) for name, is_binary in wanted.items())
-    return _respond(*tensors.write(head, chosen))
+    return _packed(*tensors.write(head, chosen), accepted)
 
 
-def _asked(found: Model) -> Inference:
-    """Read what is asked of a model."""
-    limit = services().settings.body_limit_bytes
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    body = tensors.unpack(request.get_data(), encoding, limit)
-    sent = request.headers.get(HEADER)
+def read(
+    found: Model, body: bytes, sent: str | None, parse: Callable[[bytes], Any] = read_json
+) -> Inference:
+    """Read what is asked of a model.
+
+    Parameters
+    ----------
+    found : Model
+    body : bytes
+    sent : str or None
+        The header that says how many of them are JSON.
+    parse : callable
+        Reads JSON; whatever is wrong with it is a ValueError.
+    """
     if sent is None:
-        return tensors.read(body, None)
+        return tensors.read(body, None, parse)
     if not (sent.isascii() and sent.isdecimal() and len(sent) < 19):
         raise BadRequest(f"{HEADER}: expected a number of bytes, got {sent[:40]!r}")
     if int(sent) > 0:
-        return tensors.read(body, int(sent))
+        return tensors.read(body, int(sent), parse)
     [*inputs] = _inputs(found)
     if len(inputs) != 1 or inputs[0].datatype == "BYTES":
         raise BadRequest(f"{HEADER} 0 is for models of one input of numbers; name the inputs")
     only = inputs[0]
     return tensors.read_raw(body, only.name, only.datatype, tuple(only.shape[1:]))
+
+
+def _predict(found: Model, inputs: dict[str, Values]) -> Values:
+    """Predict rows; those that are one tensor of numbers as the matrix that they are."""
+    if _is_whole(found) and list(inputs) == [WHOLE] and found.takes_numbers:
+        values = inputs[WHOLE]
+        if values.dtype != object and values.shape[1:] == (len(found.inputs),) and len(values):
+            y = found.predict_numbers(values.astype(np.float64))
+            if y is not None:
+                return y
+    return found.predict(_table(found, inputs))
 
 
 def _table(found: Model, inputs: dict[str, Values]) -> Table:
@@ -302,20 +356,24 @@ def _column(column: InputColumn, values: Values) -> Column:
 
 def _answers(found: Model, y: Values) -> dict[str, Values]:
     """Return the outputs by name."""
-    if found.classes is None:
+    if found.class_names is None:
         return {name: y[:, place].astype(np.float64) for place, name in enumerate(found.outputs)}
-    said = [name if isinstance(name, str) else json.dumps(name) for name in found.classes]
-    labels = np.array(said, dtype=object)[y.argmax(axis=1)]
+    labels = np.array(found.class_names, dtype=object)[y.argmax(axis=1)]
     return {"label": labels, "probabilities": y}
 
 
-def _respond(body: bytes, header_bytes: int | None) -> Response:
+def _packed(body: bytes, header_bytes: int | None, accepted: str) -> tuple[bytes, dict[str, str]]:
+    """Return an answer, packed where that is worth it, and its headers."""
     kind = "application/json" if header_bytes is None else "application/octet-stream"
-    packing = request.accept_encodings.best_match(list(tensors.PACKINGS))
-    response = Response(body, content_type=kind)
-    if packing and len(body) >= PACKED_BYTES:
-        response.set_data(tensors.pack(body, packing))
-        response.headers["Content-Encoding"] = packing
+    headers = {"Content-Type": kind}
+    if len(body) >= PACKED_BYTES and (packing := _packing(accepted)):
+        body = tensors.pack(body, packing)
+        headers["Content-Encoding"] = packing
     if header_bytes is not None:
-        response.headers[HEADER] = str(header_bytes)
-    return response
+        headers[HEADER] = str(header_bytes)
+    return body, headers
+
+
+@lru_cache(64)
+def _packing(accepted: str) -> str | None:
+    return parse_accept_header(accepted, Accept).best_match(list(tensors.PACKINGS))

@@ -175,6 +175,16 @@ class Login:
                 self._silence(address, standing)
         return found
 
+    def listens_to(self, environ: Mapping[str, Any]) -> bool:
+        """Whether keys are looked at that come from where a request does."""
+        if not self._silenced:
+            return True
+        try:
+            self._check_silence(address_of(environ, self._proxies))
+        except TooOften:
+            return False
+        return True
+
     def _check_silence(self, address: str) -> None:
         """Refuse what comes from an address too soon, without asking the database."""
         if (found := self._silenced.get(address)) is not None:

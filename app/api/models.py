@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from flask import Response, request
@@ -10,7 +12,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import BadRequest
 
-from app.api import schemas, tables
+from app.api import rows, schemas, tables
 from app.api.bodies import TABLES
 from app.api.conditional import answer, answer_tagged, unless_changed
 from app.api.datasets import file_of
@@ -18,15 +20,17 @@ from app.api.errors import BodyError, sent
 from app.api.instances import laid_out
 from app.api.once import once_apart
 from app.api.pages import answer_page
-from app.api.services import owner, reading, services, writing
+from app.api.services import answered_by, owner, reading, services, writing
 from app.config import VERSION
 from app.export.graph import UnportableError
 from app.export.model import onnx_of
 from app.store import artifacts, trained_models
 from app.store.tables import TrainedModel
+from engine.arrays import Matrix
 from engine.checkpoint import read_tensors
 from engine.data.formats.stored import read_table
 from engine.errors import DataError
+from engine.model import Model
 from engine.scoring import Decision
 from engine.spec import SequenceSpec
 
@@ -113,10 +117,17 @@ def _predict(reference: str, query: schemas.PredictQuery) -> Response:
         raise BadRequest("with JSON the options are fields of the body, not of the query")
     body = sent(schemas.PredictRequest)
     served = services().predictor.model(owner(), reference)
+    answered_by(served.id)
     decision = _decision(body)
     decision.check(served.model)
-    y = served.model.predict(*laid_out(served.model, body.instances))
+    y = predict_rows(served.model, body.instances)
     return tables.answer_predictions(served, y, decision, form)
+
+
+def predict_rows(model: Model, instances: Sequence[Any]) -> Matrix:
+    """Predict instances of JSON; what is wrong with one is said with a pointer to it."""
+    y = rows.predicted(model, instances)
+    return model.predict(*laid_out(model, instances)) if y is None else y
 
 
 def _decision(asked: schemas.PredictRequest | schemas.PredictQuery) -> Decision:

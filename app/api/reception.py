@@ -22,6 +22,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeou
 
 from app.api import bodies
 from app.api.bodies import REFUSAL
+from app.api.hot import ASKED, Asked, HotPath
 from app.api.login import Login
 from app.config import Settings
 from app.ending import Ending
@@ -42,6 +43,10 @@ WHOLE_BYTES = 1 << 20
 """An answer of up to so many bytes is handed over at once, a longer one in pieces."""
 
 
+SENT: Message = {}
+"""Stands for the message of a request that was answered."""
+
+
 class Reception:
     """An ASGI application that receives requests and has a WSGI application answer them.
 
@@ -50,6 +55,8 @@ class Reception:
     app : Flask
     settings : Settings
     login : Login
+    hot : HotPath
+        Answers what it can before the WSGI application is asked.
     scratch : Path
         Where bodies are spooled that are not small.
     ending : Ending
@@ -57,10 +64,16 @@ class Reception:
     """
 
     def __init__(
-        self, app: Flask, settings: Settings, login: Login, scratch: Path, ending: Ending
+        self,
+        app: Flask,
+        settings: Settings,
+        login: Login,
+        hot: HotPath,
+        scratch: Path,
+        ending: Ending,
     ) -> None:
-        self._app, self._settings, self._login, self._scratch = app, settings, login, scratch
-        self._ending = ending
+        self._app, self._settings, self._login, self._hot = app, settings, login, hot
+        self._scratch, self._ending = scratch, ending
         self._threads = ThreadPoolExecutor(settings.api_threads, thread_name_prefix="request")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -68,7 +81,11 @@ class Reception:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            await self._serve(_environ(scope), receive, send)
+            asked = self._hot.asked(scope)
+            if asked is None or not asked.is_small:
+                await self._serve(_environ(scope), asked, receive, send)
+            elif (first := await self._serve_at_once(asked, receive, send)) is not SENT:
+                await self._serve(_environ(scope), asked, _again(first, receive), send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         self._ending.listen()
@@ -77,7 +94,23 @@ class Reception:
         self._threads.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve(self, environ: Environ, receive: Receive, send: Send) -> None:
+    async def _serve_at_once(self, asked: Asked, receive: Receive, send: Send) -> Message | None:
+        """Answer what is small and comes whole; else return what came, None if it was too slow."""
+        try:
+            async with asyncio.timeout(min(IDLE_SECONDS, self._settings.body_seconds)):
+                message = await receive()
+        except TimeoutError:
+            return None
+        body = message.get("body", b"")
+        if len(body) != asked.size or (found := self._hot.answer(asked, body)) is None:
+            return message
+        await send({"type": "http.response.start", "status": 200, "headers": found.headers})
+        await send({"type": "http.response.body", "body": found.body})
+        return SENT
+
+    async def _serve(
+        self, environ: Environ, asked: Asked | None, receive: Receive, send: Send
+    ) -> None:
         with tempfile.SpooledTemporaryFile(FREE_BYTES, dir=str(self._scratch)) as spool:
             if "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH", "0") != "0":
                 try:
@@ -85,9 +118,9 @@ class Reception:
                 except HTTPException as refusal:
                     environ[REFUSAL] = refusal
             spool.seek(0)
-            environ["wsgi.input"] = spool
+            environ["wsgi.input"], environ[ASKED] = spool, asked
             loop = asyncio.get_running_loop()
-            answer = Answer(self._app, environ, loop, receive, send)
+            answer = Answer(self._app, self._hot, environ, loop, receive, send)
             start, body = await loop.run_in_executor(self._threads, answer.work)
         if start is not None:
             await send(start)
@@ -152,6 +185,7 @@ class Answer:
     Parameters
     ----------
     app : Flask
+    hot : HotPath
     environ : dict
     loop : AbstractEventLoop
     receive, send : callable
@@ -161,17 +195,25 @@ class Answer:
     def __init__(
         self,
         app: Flask,
+        hot: HotPath,
         environ: Environ,
         loop: asyncio.AbstractEventLoop,
         receive: Receive,
         send: Send,
     ) -> None:
-        self._app, self._environ = app, environ
+        self._app, self._hot, self._environ = app, hot, environ
         self._loop, self._receive, self._send = loop, receive, send
         self._start: Message = {}
 
     def work(self) -> tuple[Message | None, bytes]:
         """Return the answer's start and body; of what was sent already, None and nothing."""
+        asked: Asked | None = self._environ[ASKED]
+        if asked is not None and asked.is_large and REFUSAL not in self._environ:
+            spool = self._environ["wsgi.input"]
+            if (found := self._hot.answer(asked, spool.read())) is not None:
+                start = {"type": "http.response.start", "status": 200, "headers": found.headers}
+                return start, found.body
+            spool.seek(0)
         pieces = self._app(self._environ, self._begin)
         try:
             length = dict(self._start["headers"]).get(b"content-length", b"")
@@ -213,6 +255,20 @@ class Answer:
 
     async def _deliver(self, message: Message) -> None:
         await self._send(message)
+
+
+def _again(first: Message | None, receive: Receive) -> Receive:
+    """Return what receives a message once more, or fails once more because none came in time."""
+    pending = [first]
+
+    async def again() -> Message:
+        if not pending:
+            return await receive()
+        if (message := pending.pop()) is None:
+            raise TimeoutError
+        return message
+
+    return again
 
 
 def _write(_data: bytes) -> None:

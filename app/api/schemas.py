@@ -728,10 +728,14 @@ class NameHistory(Answered):
     next_cursor: str | None
 
 
+MOST_INSTANCES = 100_000
+"""In one request."""
+
+
 class PredictRequest(Spec):
     """Rows to predict."""
 
-    instances: list[Instance] = Field(min_length=1, max_length=100_000)
+    instances: list[Instance] = Field(min_length=1, max_length=MOST_INSTANCES)
     """Each an object by input name, or an array in the order of the model's `inputs`.
 
     Of a model with a `sequence` each is `{"sequence": [row, row, ...]}`, with such rows in their

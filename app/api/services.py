@@ -79,3 +79,8 @@ def writing() -> AbstractContextManager[Session]:
 def owner() -> str:
     """Return who sent this request; every row that it touches is theirs."""
     return cast(str, g.owner)
+
+
+def answered_by(model_id: str, version: str = "") -> None:
+    """Note which model this request is answered by, for `app.api.hot` to remember."""
+    g.answered_by = model_id, version

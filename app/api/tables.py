@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +102,7 @@ def _answer_file(path: Path, form: str) -> Response:
 
 def _answer_json(served: Served, y: Matrix, decision: Decision) -> Response:
     if len(y) <= ROWS_AT_ONCE:
-        said = {"model": served.id, "predictions": predictions(served.model, y, decision)}
-        return answer_json(said)
+        return answer_json(worded(served, y, decision))
     return Response(_pieces(served, y, decision), content_type=JSON)
 
 
@@ -117,10 +115,15 @@ def _pieces(served: Served, y: Matrix, decision: Decision) -> Iterator[bytes]:
     yield b"]}"
 
 
+def worded(served: Served, y: Matrix, decision: Decision) -> dict[str, Any]:
+    """Return the answer in JSON to a few rows."""
+    return {"model": served.id, "predictions": predictions(served.model, y, decision)}
+
+
 def predictions(model: Model, y: Matrix, decision: Decision) -> list[dict[str, Any]]:
     """Put a matrix of predictions into words."""
-    if model.classes is not None:
-        return _classified(model.classes, y, decision)
+    if model.classes is not None and model.class_names is not None:
+        return _classified(model.classes, model.class_names, y, decision)
     horizon = model.settings.horizon
     rows = (y if horizon == 1 else y.reshape(len(y), -1, horizon)).tolist()
     if len(model.outputs) == 1:
@@ -128,11 +131,12 @@ def predictions(model: Model, y: Matrix, decision: Decision) -> list[dict[str, A
     return [{"values": dict(zip(model.outputs, row, strict=True))} for row in rows]
 
 
-def _classified(classes: tuple[Any, ...], y: Matrix, decision: Decision) -> list[dict[str, Any]]:
+def _classified(
+    classes: Sequence[Any], names: Sequence[str], y: Matrix, decision: Decision
+) -> list[dict[str, Any]]:
     labels = [classes[label] for label in decision.labels(y).tolist()]
     if not decision.probabilities:
         return [{"label": label} for label in labels]
-    names = [name if isinstance(name, str) else json.dumps(name) for name in classes]
     if decision.top_k is None:
         return [
             {"label": label, "probabilities": dict(zip(names, row, strict=True))}

@@ -7,7 +7,7 @@ extension_binary_data.md.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,9 @@ def pack(body: bytes, encoding: str) -> bytes:
     return stream.compress(body) + stream.flush()
 
 
-def read(body: bytes, header_bytes: int | None) -> Inference:
+def read(
+    body: bytes, header_bytes: int | None, parse: Callable[[bytes], Any] = read_json
+) -> Inference:
     """Read a request.
 
     Parameters
@@ -96,12 +98,14 @@ def read(body: bytes, header_bytes: int | None) -> Inference:
     body : bytes
     header_bytes : int or None
         How many of them are JSON, before binary data; None where all of them are.
+    parse : callable
+        Reads JSON; whatever is wrong with it is a ValueError.
     """
     if header_bytes is not None and header_bytes > len(body):
         reason = f"is {header_bytes:,}, but the body has {len(body):,} bytes"
         raise BadRequest(f"Inference-Header-Content-Length {reason}")
     end = len(body) if header_bytes is None else header_bytes
-    asked = _parse(body[:end])
+    asked = _parse(body[:end], parse)
     data = Data(memoryview(body)[end:])
     inputs: dict[str, Values] = {}
     for place, tensor in enumerate(asked.inputs):
@@ -129,9 +133,9 @@ def read_raw(body: bytes, name: str, datatype: str, shape: tuple[int, ...]) -> I
     return Inference(None, {name: values}, None, is_binary=True)
 
 
-def _parse(head: bytes) -> schemas.InferenceRequest:
+def _parse(head: bytes, parse: Callable[[bytes], Any]) -> schemas.InferenceRequest:
     try:
-        said = read_json(head)
+        said = parse(head)
     except ValueError as error:
         raise BadRequest(f"the request is not valid JSON: {error}") from error
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 from engine.arrays import Tensor
 from engine.data.encoding import Encoding, Values, check_finite, check_type
 from engine.data.scaling import LARGEST, Numbers, Scaler, fit_flags, fit_scaler, joined
-from engine.data.table import Column, InputColumn
+from engine.data.table import Column, InputColumn, Table
 from engine.spec import ColumnSpec
 
 
@@ -90,6 +91,64 @@ class Number(Encoding):
         """Say what becomes of the column."""
         scale = {"center": float(self.scaler.center[0]), "factor": float(self.scaler.factor[0])}
         return {**super().describe(), "fill": self.fill, "missing_flag": self.flags, **scale}
+
+
+class NumbersAside:
+    """Columns of numbers that lie side by side, encoded by one call instead of one for each.
+
+    What comes out is what each would give, to the bit.
+
+    Parameters
+    ----------
+    encodings : sequence of Number
+        All of whose scalers clip, or none.
+    """
+
+    def __init__(self, encodings: Sequence[Number]) -> None:
+        self.encodings = encodings
+        self.scaler = joined([encoding.scaler for encoding in encodings])
+        widths = [encoding.width for encoding in encodings]
+        starts = np.cumsum([0, *widths])
+        self._flagged = np.flatnonzero([encoding.flags for encoding in encodings])
+        self._numbers = starts[:-1]
+        self._flags = starts[:-1][self._flagged] + 1
+        self._fills = np.array([encoding.fill for encoding in encodings])
+        self._required = np.array([encoding.choice.impute == "none" for encoding in encodings])
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row becomes."""
+        return len(self.scaler.center)
+
+    def read(self, table: Table, rows: slice) -> Numbers:
+        """Return rows of the columns, NaN where missing; raises `SchemaError`."""
+        columns = [table.column(encoding.input.name) for encoding in self.encodings]
+        for column, encoding in zip(columns, self.encodings, strict=True):
+            check_type(column, encoding.input)
+        values = np.stack([column.values[rows] for column in columns], axis=1, dtype=np.float64)
+        if not self.takes(values):
+            for column, encoding in zip(columns, self.encodings, strict=True):
+                encoding.read(column)
+        return values
+
+    def takes(self, values: Numbers) -> bool:
+        """Whether no number is infinite, and none is missing where one has to be there."""
+        if np.isfinite(values).all():
+            return True
+        lacking = np.isnan(values[:, self._required])
+        return not (np.isinf(values).any() or lacking.any())
+
+    def encode(self, values: Numbers) -> Numbers:
+        """Return values of shape (rows, columns) as a network sees them, of shape (rows, width)."""
+        missing, clipped = np.isnan(values), np.minimum(values, LARGEST)
+        np.maximum(clipped, -LARGEST, out=clipped)
+        np.copyto(clipped, self._fills, where=missing)
+        if not len(self._flagged):
+            return self.scaler.scaled(clipped)
+        numbers = np.empty((len(values), self.width))
+        numbers[:, self._numbers] = clipped
+        numbers[:, self._flags] = missing[:, self._flagged]
+        return self.scaler.scaled(numbers)
 
 
 def _fill(choice: ColumnSpec, present: Numbers) -> float:

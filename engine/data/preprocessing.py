@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from engine.arrays import Matrix, Shape, Tensor, Vector
 from engine.data.categories import Category, EmbeddedCategory
 from engine.data.choices import filled_in
 from engine.data.encoding import Encoding
-from engine.data.numbers import Number
-from engine.data.scaling import Scaler
+from engine.data.numbers import Number, NumbersAside
+from engine.data.scaling import Numbers, Scaler
 from engine.data.table import InputColumn, Table
 from engine.data.tensors import TensorElements
 from engine.data.timestamps import Timestamp
@@ -156,12 +157,64 @@ class FeatureEncoder:
         return x
 
     def _write(self, table: Table, x: Matrix) -> None:
-        for encoding, start, stop in self._places():
-            values = encoding.read(table.column(encoding.input.name))
-            rows = max(1, BLOCK_BYTES // (8 * (stop - start)))
-            for first in range(0, table.rows, rows):
-                block = slice(first, min(first + rows, table.rows))
-                x[block, start:stop] = encoding.encode(values[block])
+        """Write the rows as a network sees them into the first of ``x``."""
+        start = 0
+        for encoding in self._sides:
+            place = slice(start, start := start + encoding.width)
+            rows = max(1, BLOCK_BYTES // (8 * encoding.width))
+            blocks = [
+                slice(first, min(first + rows, table.rows)) for first in range(0, table.rows, rows)
+            ]
+            if isinstance(encoding, NumbersAside):
+                for block in blocks:
+                    x[block, place] = encoding.encode(encoding.read(table, block))
+            else:
+                values = encoding.read(table.column(encoding.input.name))
+                for block in blocks:
+                    x[block, place] = encoding.encode(values[block])
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether a row is nothing but numbers and truth values, so that rows are a matrix."""
+        return len(self._sides) == 1 and isinstance(self._sides[0], NumbersAside)
+
+    @cached_property
+    def number_names(self) -> tuple[str, ...] | None:
+        """The columns in order, where all of them take nothing but numbers."""
+        numbers = self.takes_numbers and all(column.type != "boolean" for column in self.inputs)
+        return tuple(column.name for column in self.inputs) if numbers else None
+
+    def transform_numbers(self, values: Numbers, dtype: np.dtype[Any] | type) -> Matrix | None:
+        """Return what `transform` does of a matrix of numbers, for rows that are nothing else.
+
+        Parameters
+        ----------
+        values : Numbers of shape (rows, columns)
+            NaN where missing.
+        dtype : dtype
+
+        Returns
+        -------
+        Matrix of shape (rows, width + 1), or None
+            None where `transform` would refuse a value, and say which.
+        """
+        [encoding] = self._sides
+        if not (isinstance(encoding, NumbersAside) and encoding.takes(values)):
+            return None
+        x = np.empty((len(values), self.width + 1), dtype=dtype)
+        x[:, :-1], x[:, -1] = encoding.encode(values), 1
+        return x
+
+    @cached_property
+    def _sides(self) -> list[Encoding | NumbersAside]:
+        """The encodings, those of numbers that lie side by side as one."""
+        found: list[Encoding | NumbersAside] = []
+        for clips, some in groupby(self.encodings, _clips_numbers):
+            if clips is None:
+                found += some
+            else:
+                found.append(NumbersAside([each for each in some if isinstance(each, Number)]))
+        return found
 
     def pull_back(self, table: Table, d_x: Matrix) -> dict[str, Tensor]:
         """Return gradients at the columns' own values from gradients at what `transform` returns.
@@ -187,6 +240,11 @@ class FeatureEncoder:
     def describe(self) -> list[dict[str, Any]]:
         """Say in JSON what becomes of each column."""
         return [encoding.describe() for encoding in self.encodings]
+
+
+def _clips_numbers(encoding: Encoding) -> bool | None:
+    """Whether numbers are clipped; None for what is no number."""
+    return encoding.scaler.clips if isinstance(encoding, Number) else None
 
 
 def _fit(table: Table, name: str, columns: Mapping[str, ColumnSpec]) -> Encoding:

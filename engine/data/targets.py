@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,11 @@ class ClassEncoder:
 
     target: str
     classes: tuple[ClassName, ...]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The classes as names in JSON: strings as they are, the others as JSON writes them."""
+        return tuple(each if isinstance(each, str) else json.dumps(each) for each in self.classes)
 
     @classmethod
     def fit(cls, table: Table, target: str) -> ClassEncoder:

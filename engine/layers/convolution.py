@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from engine import spec
-from engine.arrays import Matrix, Shape, Tensor
+from engine.arrays import Matrix, Shape, Tensor, least_columns
 from engine.initializers import initialize
 from engine.layers.layer import Layer, Tensors
 from engine.wires import Bound, Step, Wire, Workspace, nothing
@@ -50,6 +50,13 @@ class Conv2d(Layer):
         """One for every weight, at every place."""
         return self.patch * self.units
 
+    @property
+    def least_batch(self) -> int:
+        """From how many examples on the products for a row of the output are large enough."""
+        inner = self.patch + self.settings.kernel * self.settings.bias
+        columns = least_columns(self.settings.filters, inner)
+        return columns if self.settings.filters == 1 else -(-columns // self.out[1])
+
     def initialize(self, rng: np.random.Generator) -> None:
         """Draw the weights as suits the activation; biases start at 0."""
         weight = self.parameters["weight"][:, : self.patch]
@@ -69,6 +76,8 @@ class Conv2d(Layer):
         is laid out once, as a strip, and the patches of the output's rows are
         windows of the strips, which overlap and are not copied.
         """
+        if self.answers_apart(x, workspace):
+            return self.among_others(x, workspace)
         by_row = self.settings.filters, self.out[0], -1
         values, settle = x.settled(workspace)
         y = workspace.wire(self.units)

@@ -7,7 +7,7 @@ from operator import attrgetter
 import numpy as np
 
 from engine import spec
-from engine.arrays import Shape
+from engine.arrays import Shape, least_columns
 from engine.initializers import initialize
 from engine.layers.layer import Layer, Tensors
 from engine.wires import Bound, Wire, Workspace, nothing
@@ -39,6 +39,11 @@ class Dense(Layer):
         """One for every weight; those of the biases are none."""
         return self.inputs * self.settings.units
 
+    @property
+    def least_batch(self) -> int:
+        """From how many examples on the product adds as it does for more."""
+        return least_columns(self.settings.units, self.inputs + self.settings.bias)
+
     def initialize(self, rng: np.random.Generator) -> None:
         """Draw the weights as suits the activation; biases start at 0."""
         weight = self.parameters["weight"][: self.inputs]
@@ -52,6 +57,8 @@ class Dense(Layer):
 
     def bind(self, x: Wire, workspace: Workspace) -> Bound:
         """Bind to a batch."""
+        if self.answers_apart(x, workspace):
+            return self.among_others(x, workspace)
         below = attrgetter("full" if self.settings.bias else "value")
         y = workspace.wire(self.settings.units)
         weight, z, dz, dx = self.parameters["weight"], y.value, y.gradient, x.gradient

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from engine.arrays import Shape, Tensor
-from engine.wires import Bound, Wire, Workspace
+from engine.wires import Bound, Wire, Workspace, nothing
 
 Tensors = Mapping[str, Tensor]
 
@@ -52,6 +52,29 @@ class Layer(ABC):
     def bind(self, x: Wire, workspace: Workspace) -> Bound:
         """Take what a batch of this size needs, and return how to go forward and back."""
 
+    def answers_apart(self, x: Wire, workspace: Workspace) -> bool:
+        """Whether a prediction of so few examples would differ from theirs among others.
+
+        That of a single number also differs by how its inputs lie in memory.
+        """
+        if workspace.learns or workspace.stack:
+            return False
+        return x.batch < self.least_batch or (x.moves and self.units == 1)
+
+    def among_others(self, x: Wire, workspace: Workspace) -> Bound:
+        """Bind to a batch of few as to one of many, of which the others are not looked at."""
+        many = Workspace(workspace.dtype, max(x.batch, self.least_batch))
+        wide = many.wire(x.units)
+        bound, y = self.bind(wide, many), workspace.wire(self.units)
+        place, found = wide.value[:, : x.batch], bound.output.value[:, : x.batch]
+
+        def forward() -> None:
+            np.copyto(place, x.value)
+            bound.forward()
+            np.copyto(y.value, found)
+
+        return Bound(y, forward, nothing)
+
     def tensors(self) -> Tensors:
         """Return all numbers by name, as views."""
         return {**self.split(self.parameters), **self.statistics}
@@ -64,6 +87,11 @@ class Layer(ABC):
     def multiply_adds(self) -> int:
         """How many an example takes forward: one for each number, but for layers that do more."""
         return self.units
+
+    @property
+    def least_batch(self) -> int:
+        """From how many examples on each is answered, to the last bit, as among any others."""
+        return 1
 
     @property
     def units(self) -> int:

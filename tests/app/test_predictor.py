@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
+import app.predictor as predictor_module
 from app.predictor import Predictor
 from app.store import trained_models
 from app.store.errors import CorruptArtifactError, NotFoundError
@@ -17,6 +19,7 @@ from engine.model import Model, prepare
 from engine.spec import CrossEntropy, DenseLayer, NetworkSpec, ResolvedSpec, ValidationPart
 from engine.training import start
 from tests.app.store.rows import OWNER, add_dataset, add_job
+from tests.waiting import wait_until
 
 
 def trained():
@@ -142,6 +145,79 @@ def test_many_threads_may_ask_at_once(database, add_model):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(64)))
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+    """Have loading wait until it is let go; return how often it began, and how to let it go."""
+    begun, gone, load = [], threading.Event(), predictor_module.load_model
+
+    def wait(data):
+        begun.append(threading.get_ident())
+        assert gone.wait(30)
+        return load(data)
+
+    monkeypatch.setattr(predictor_module, "load_model", wait)
+    return begun, gone
+
+
+def waiting_for(predictor, count):
+    """Wait until so many threads want a model."""
+    wait_until(lambda: len(predictor.asking) == count)
+
+
+class Watched(Predictor):
+    """A predictor that tells who waits for a model."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.asking = []
+
+    def _join(self, model_id):
+        joined = super()._join(model_id)
+        self.asking.append(model_id)
+        return joined
+
+
+def test_threads_that_ask_at_once_have_a_model_loaded_once(database, add_model, slowly):
+    predictor, model_id = Watched(database, 2**20), add_model()
+    begun, gone = slowly
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(predictor.model, OWNER, model_id) for _ in range(6)]
+        waiting_for(predictor, 6)
+        gone.set()
+        found = {id(each.result().model) for each in asked}
+    assert len(found) == len(begun) == 1
+
+
+def test_a_model_that_loads_slowly_keeps_nobody_from_another(database, add_model, slowly):
+    predictor, kept, slow = Watched(database, 2**20), add_model(), add_model()
+    begun, gone = slowly
+    gone.set()
+    predictor.model(OWNER, kept)
+    gone.clear()
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(predictor.model, OWNER, slow)
+        waiting_for(predictor, 2)
+        assert predictor.model(OWNER, kept).id == kept
+        assert not loading.done()
+        gone.set()
+    assert len(begun) == 2
+
+
+def test_who_waits_for_a_load_that_fails_fails_too_and_the_next_may_succeed(
+    database, add_model, slowly, monkeypatch
+):
+    predictor, model_id = Watched(database, 2**20), add_model()
+    begun, gone = slowly
+    with monkeypatch.context() as patched:
+        patched.setattr(gone, "wait", lambda _: not wait_until(lambda: len(predictor.asking) == 4))
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(predictor.model, OWNER, model_id) for _ in range(4)]
+        assert all(isinstance(each.exception(), AssertionError) for each in asked)
+    assert len(begun) == 1
+    gone.set()
+    assert predictor.model(OWNER, model_id).id == model_id
 
 
 def test_a_model_cannot_be_changed_by_one_who_uses_it(database, add_model):

@@ -93,6 +93,9 @@ def test_one_row_is_predicted_as_in_the_table(iris):
     for row in range(rows.rows):
         alone = model.predict(rows.take(np.array([row])))
         np.testing.assert_allclose(alone[0], together[row], rtol=1e-5)
+    values = np.column_stack([rows.column(column.name).values for column in model.inputs])
+    assert model.takes_numbers
+    np.testing.assert_array_equal(model.predict_numbers(values), together)
 
 
 def test_instances_are_predicted_as_the_rows_that_they_are(iris):

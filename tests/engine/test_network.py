@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from engine import spec
 from engine.errors import SpecError
@@ -187,6 +189,47 @@ def test_an_activation_may_come_first_and_sees_each_batch(rng, first):
         x = with_ones(rng.standard_normal((4, 2)))
         bound.forward(x)
         np.testing.assert_allclose(bound.logits.value.T, net.predict(x), rtol=1e-12)
+
+
+def _dense(*units):
+    return [spec.DenseLayer(units=count, activation="gelu") for count in units]
+
+
+def _images(channels, size, *filters, kernel=3):
+    sides = spec.ReshapeLayer(shape=[channels, size, size])
+    convolutions = [spec.Conv2dLayer(filters=f, kernel=kernel, padding=1) for f in filters]
+    return [sides, *convolutions, spec.MaxPool2dLayer(window=2), spec.FlattenLayer()]
+
+
+ALONE_AND_AMONG_OTHERS = {
+    "line": ([], 400, 1, "identity"),
+    "small": (_dense(16, 9), 4, 3, "softmax"),
+    "digits": (_dense(128, 64), 64, 10, "softmax"),
+    "one number": (_dense(64, 32), 10, 1, "exp"),
+    "two classes": (_dense(500), 30, 1, "sigmoid"),
+    "long sums": (_dense(700, 300), 450, 7, "softmax"),
+    "normalized": ([*_dense(20), spec.BatchNormLayer(), spec.LayerNormLayer()], 6, 4, "identity"),
+    "images": (_images(1, 8, 6, 9), 64, 10, "softmax"),
+    "one filter": (_images(1, 6, 1), 36, 2, "softmax"),
+    "many channels": (_images(44, 2, 12), 176, 5, "softmax"),
+}
+"""Networks whose products the BLAS adds in different ways."""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ALONE_AND_AMONG_OTHERS)
+def test_a_row_is_answered_to_the_same_bits_alone_and_among_any_others(rng, name, dtype):
+    layers, inputs, outputs, output = ALONE_AND_AMONG_OTHERS[name]
+    net = network(layers, inputs, outputs, output=output, dtype=dtype)
+    x = with_ones(rng.standard_normal((600, inputs)).astype(dtype))
+    whole, among = net.predict(x), np.testing.assert_array_equal
+    if "SkylakeX" not in {library.get("architecture") for library in threadpool_info()}:
+        among = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    for rows in (2, 3, 7, 8, 31, 64, 100, 257, 513):
+        for first in (5, len(x) - rows):
+            among(net.predict(x[first : first + rows]), whole[first : first + rows])
+    for row in range(40):
+        among(net.predict(x[row : row + 1])[0], whole[row])
 
 
 def test_threads_share_one_network(rng):

@@ -36,6 +36,45 @@ def seen(fitted, rows, dtype=np.float64):
     return x[:, :-1]
 
 
+NUMBERS = st.one_of(FINITE, st.just(nan), st.just(-0.0))
+
+
+@given(data=st.data(), width=st.integers(1, 6), seed=st.integers(0, 99))
+def test_numbers_side_by_side_are_encoded_as_each_by_itself(data, width, seed):
+    """Flags, scales and a column of another kind between them change nothing, to the bit."""
+    rng = np.random.default_rng(seed)
+    columns, choices = {}, {}
+    for number in range(width):
+        values = rng.normal(size=8)
+        values[rng.random(8) < rng.choice([0.0, 0.3])] = nan
+        columns[f"x{number}"] = values.tolist()
+        choices[f"x{number}"] = ColumnSpec(scale=data.draw(st.sampled_from(["robust", "none"])))
+        if data.draw(st.integers(0, 3)) == 0:
+            columns[f"kind{number}"] = list("abababab")
+    later = {name: ["a"] if name.startswith("kind") else [data.draw(NUMBERS)] for name in columns}
+    whole = FeatureEncoder.fit(table(**columns), list(columns), choices)
+    alone = [
+        seen(FeatureEncoder.fit(table(**{name: values}), [name], choices), table(**{name: asked}))
+        for (name, values), asked in zip(columns.items(), later.values(), strict=True)
+    ]
+    np.testing.assert_array_equal(seen(whole, table(**later)), np.hstack(alone))
+
+
+def test_a_matrix_of_numbers_is_encoded_as_a_table_or_refused_as_one():
+    needed = ColumnSpec(impute="none")
+    fitted = FeatureEncoder.fit(table(x=[1.0, 2.0, 4.0], y=[1, 0, 3]), ["x", "y"], {"y": needed})
+    assert fitted.takes_numbers
+    rows = table(x=[nan, 7.5], y=[2, 5])
+    values = np.array([[nan, 2], [7.5, 5]])
+    np.testing.assert_array_equal(
+        fitted.transform_numbers(values, np.float32), fitted.transform(rows, np.float32)
+    )
+    for wrong in ([[1, nan]], [[inf, 1]], [[1, -inf]]):
+        assert fitted.transform_numbers(np.array(wrong), np.float32) is None
+    mixed = FeatureEncoder.fit(table(x=[1.0, 2.0], kind=["a", "b"]), ["x", "kind"])
+    assert not mixed.takes_numbers
+
+
 # -- numbers -------------------------------------------------------------------------------------
 
 
