@@ -112,6 +112,7 @@ def _predict(reference: str, query: schemas.PredictQuery) -> Response:
     form = tables.wanted()
     if request.mimetype in TABLES:
         served = services().predictor.model(owner(), reference)
+        answered_by(served.id)
         return tables.answer_table(served, _decision(query), form)
     if query.model_fields_set:
         raise BadRequest("with JSON the options are fields of the body, not of the query")
