@@ -33,6 +33,8 @@ def _wake_blas() -> None:
     for dtype in (np.float32, np.float64):
         square = np.ones((WAKING_UNITS, WAKING_UNITS), dtype)
         np.matmul(square, square)
+        # After one product alone some memory of the thread was seen to be taken later.
+        np.matmul(square, square.astype(dtype))
 
 
 def data_bytes() -> int:

@@ -15,7 +15,7 @@ from app.store import checkpoints
 from app.store.tables import Checkpoint
 from tests.app.store.rows import look
 from tests.worker.work import Beside, queue
-from worker import runner as runner_module
+from worker import training as training_module
 from worker.fingerprint import fingerprint
 
 TOLD = "import json; from worker.fingerprint import fingerprint; print(json.dumps(fingerprint()))"
@@ -58,7 +58,7 @@ def test_threads_are_those_that_are_in_use_now():
 @pytest.fixture
 def be(monkeypatch):
     """Have the runners be of some kind of worker."""
-    return lambda kind: monkeypatch.setattr(runner_module, "fingerprint", lambda: {"kind": kind})
+    return lambda kind: monkeypatch.setattr(training_module, "fingerprint", lambda: {"kind": kind})
 
 
 def test_a_job_knows_what_its_numbers_come_from(database, iris, make_runner, be):

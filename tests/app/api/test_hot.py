@@ -299,7 +299,7 @@ def test_a_body_may_come_in_pieces_and_large_ones_are_answered_in_a_thread(ask, 
     ask(path, rows(ROW))
     assert ask(path, rows(ROW), cuts=(5, 9)) == ask(path, rows(ROW))
     before = ask.answered
-    large = rows(*[ROW] * 3000)
+    large = rows(*[[value + 1e-9 for value in ROW]] * 1000)
     assert len(large) > hot_module.INLINE_BYTES
     answer = ask(path, large, cuts=(40_000,))
     assert ask.answered == before + 1

@@ -111,6 +111,7 @@ def test_a_dataset_and_a_target_are_enough(ada):
                 "batch_size": 32,
                 "stop": stop,
                 "average_decay": None,
+                "rows": "memory",
                 "watch": False,
             },
             "validation": {"fraction": 0.2},
