@@ -10,7 +10,7 @@ import numpy as np
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import UnprocessableEntity
 
 from app.api import rows, schemas, tables
 from app.api.bodies import TABLES
@@ -115,7 +115,7 @@ def _predict(reference: str, query: schemas.PredictQuery) -> Response:
         answered_by(served.id)
         return tables.answer_table(served, _decision(query), form)
     if query.model_fields_set:
-        raise BadRequest("with JSON the options are fields of the body, not of the query")
+        raise UnprocessableEntity("with JSON the options are fields of the body, not of the query")
     body = sent(schemas.PredictRequest)
     served = services().predictor.model(owner(), reference)
     answered_by(served.id)

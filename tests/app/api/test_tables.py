@@ -136,7 +136,7 @@ def test_what_cannot_be_done_is_refused(library, iris_model, price_model):
     with_query = library.post(
         f"/v1/models/{iris_model}/predict?top_k=1", json={"instances": FLOWERS}
     )
-    assert "fields of the body" in problem(with_query, 400)["detail"]
+    assert "fields of the body" in problem(with_query, 422)["detail"]
     problem(send(library, iris_model, CSV, accept="image/png"), 406)
     problem(send(library, iris_model, CSV, "text/plain"), 415)
     for data, text in (
