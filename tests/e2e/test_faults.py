@@ -19,7 +19,7 @@ from sqlalchemy import func, select, text
 
 from app.store.database import IDLE_SECONDS
 from app.store.tables import Base, Dataset
-from tests.e2e.services import DIGITS, log_lines
+from tests.e2e.services import DIGITS, IRIS, log_lines
 from tests.e2e.sites import site as running_site
 from tests.lines import line
 from tests.waiting import wait_until
@@ -183,9 +183,11 @@ def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, 
     assert worker.process.poll() is None
 
 
-def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site):
+def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site, tmp_path):
     worker = site.start_worker(CHAINRULE_STALL_SECONDS="1", CHAINRULE_MAX_ATTEMPTS="1")
-    hanging, good = site.caller.upload(), site.caller.upload()
+    other = tmp_path / "other.csv"  # equal uploads share a file
+    other.write_bytes(IRIS.read_bytes() + b"5.1,3.5,1.4,0.2,setosa\n")
+    hanging, good = site.caller.upload(other), site.caller.upload()
     with_pipe(site, hanging)
     stuck = site.caller.submit(hanging, **QUICK)
     others = [site.caller.submit(good, **QUICK) for _ in range(3)]
