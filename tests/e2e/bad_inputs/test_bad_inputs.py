@@ -23,7 +23,15 @@ from tests.e2e.bad_inputs.rows import USED_KEY, Row, World
 from tests.e2e.conftest import Service
 from tests.e2e.services import Caller, alive
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.parametrize(
+        "guarded",
+        ["embedded", pytest.param("production", marks=pytest.mark.rare)],
+        indirect=True,
+    ),
+]
+"""Every row on one shape; on the other as well with --thorough."""
 
 ROWS = sorted(
     [row for part in (http, uploads, binaries, specs, lifecycle) for row in part.ROWS],
