@@ -22,7 +22,7 @@ from app.store.tables import Base, Dataset
 from tests.e2e.services import DIGITS, IRIS, log_lines
 from tests.e2e.sites import site as running_site
 from tests.lines import line
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -164,17 +164,16 @@ def test_a_process_that_is_frozen_beside_its_worker_is_replaced(site, irises):
 
 
 def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, irises, thorough):
-    """A process is known to be dead on its machine within a look; elsewhere its lease tells."""
+    """A process is known to be dead on its machine within a look, however long its lease."""
     attempts = 10 if thorough else 2
-    worker = site.start_worker(CHAINRULE_MAX_ATTEMPTS=str(attempts))
+    worker = site.start_worker(
+        CHAINRULE_MAX_ATTEMPTS=str(attempts), CHAINRULE_LEASE_SECONDS=str(2 * PATIENCE_SECONDS)
+    )
     poison = site.caller.submit(irises, **ENDLESS)
     good = [site.caller.submit(irises, **QUICK) for _ in range(5)]
     for failures in range(1, attempts + 1):
-        trainer = site.trainer(poison)
-        begun = time.monotonic()
-        trainer.kill()
+        site.trainer(poison).kill()
         wait_until(lambda failures=failures: site.row(poison).failures == failures)
-        assert time.monotonic() - begun < LEASE_SECONDS + REAP_SECONDS + SLACK_SECONDS
     found = site.caller.wait_for(poison, *TERMINAL)
     assert (found["status"], found["error"]["code"]) == ("failed", "worker_crashed")
     for job in good:
