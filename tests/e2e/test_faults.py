@@ -163,6 +163,7 @@ def test_a_process_that_is_frozen_beside_its_worker_is_replaced(site, irises):
     wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
 
 
+@pytest.mark.rare("production")
 def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, irises, thorough):
     """A process is known to be dead on its machine within a look, however long its lease."""
     attempts = 10 if thorough else 2
@@ -182,6 +183,7 @@ def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, 
     assert worker.process.poll() is None
 
 
+@pytest.mark.rare("embedded")
 def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site, tmp_path):
     worker = site.start_worker(CHAINRULE_STALL_SECONDS="1", CHAINRULE_MAX_ATTEMPTS="1")
     other = tmp_path / "other.csv"  # equal uploads share a file
@@ -235,6 +237,7 @@ def test_a_worker_that_is_asked_twice_to_end_puts_its_job_back(site, undisturbed
     assert_undisturbed(site, job, weights)
 
 
+@pytest.mark.rare("embedded")
 def test_a_cancel_needs_neither_worker_nor_broker(site, irises):
     worker = site.start_worker()
     running, waiting = (site.caller.submit(irises, **ENDLESS) for _ in range(2))
@@ -504,6 +507,7 @@ def test_a_worker_that_is_cut_off_from_the_database_rests_and_another_goes_on(si
 # All at once.
 
 
+@pytest.mark.rare("embedded")
 def test_when_everything_is_killed_at_once_nothing_is_lost(site, undisturbed, thorough):
     """Again and again, each time while one job runs and another waits that was just accepted."""
     dataset, weights = undisturbed
@@ -525,6 +529,7 @@ def is_trained(site, job):
     return owner is not None and psutil.pid_exists(int(owner.rsplit(":", 1)[-1]))
 
 
+@pytest.mark.rare("embedded")
 def test_nothing_is_left_behind(site, irises):
     """After a first round, in which caches fill, another leaves no more than the first."""
     worker = site.start_worker()

@@ -72,6 +72,7 @@ def follow(caller, job):
     assert caller.epochs(job) == list(range(1, EPOCHS + 1))
 
 
+@pytest.mark.rare("embedded")
 def test_a_job_whose_worker_is_killed_is_taken_over_and_ends_as_if_undisturbed(
     service, undisturbed
 ):
@@ -86,6 +87,7 @@ def test_a_job_whose_worker_is_killed_is_taken_over_and_ends_as_if_undisturbed(
     assert outcome(caller, job) == undisturbed
 
 
+@pytest.mark.rare("production")
 def test_a_worker_that_is_asked_to_end_puts_its_job_back_for_the_next(service, undisturbed):
     caller = service.caller
     job = caller.submit(caller.upload(DIGITS), **DISTURBED)
@@ -97,6 +99,7 @@ def test_a_worker_that_is_asked_to_end_puts_its_job_back_for_the_next(service, u
     assert outcome(caller, job) == undisturbed
 
 
+@pytest.mark.rare("embedded")
 def test_a_pause_is_seen_within_two_seconds_and_changes_nothing_in_the_end(service, undisturbed):
     caller = service.caller
     job = caller.submit(caller.upload(DIGITS), **DISTURBED)
