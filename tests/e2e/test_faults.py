@@ -378,7 +378,7 @@ HARMS = {"killed": killed, "frozen": frozen, "full": full, "unsaved": unsaved}
 @production_only
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, irises, harm):
-    site.start_worker()
+    worker = site.start_worker()
     running = site.caller.submit(irises, **ENDLESS)
     site.caller.wait_for_epoch(running, 2)
     with broker_away(site.broker, harm):
@@ -391,6 +391,8 @@ def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, i
         epoch = site.row(running).epoch
         wait_until(lambda: site.row(running).epoch > epoch + 2)
         assert site.row(job).status == "queued"
+        if harm == "unsaved":
+            worker.wait_for_output("Cannot connect to redis")
     site.caller.post(f"/v1/jobs/{running}/cancel").raise_for_status()
     assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
     assert site.row(running).attempt == 1
