@@ -51,12 +51,13 @@ class Asker:
 
         self.hot.answer = count
 
-    def __call__(self, path, body, method="POST", cuts=(), **headers):
+    def scope(self, path, body, method="POST", **headers):
+        """What ASGI says of a request before its body."""
         sent = {"host": "localhost", "authorization": KEY, "content-type": "application/json"}
         sent |= {"content-length": str(len(body))}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         path, _, query = path.partition("?")
-        scope = {
+        return {
             "type": "http",
             "method": method,
             "raw_path": path.encode(),
@@ -65,6 +66,9 @@ class Asker:
             "client": ("127.0.0.1", 5),
             "headers": [(n.encode(), v.encode()) for n, v in sent.items() if v is not None],
         }
+
+    def __call__(self, path, body, method="POST", cuts=(), **headers):
+        scope = self.scope(path, body, method, **headers)
         starts = [0, *cuts, len(body)]
         pieces = [body[a:b] for a, b in zip(starts, starts[1:], strict=False)]
         messages = [{"type": "http.request", "body": p, "more_body": True} for p in pieces]

@@ -20,8 +20,10 @@ What the service answers to what it should never be sent, row by row over HTTP, 
 PostgreSQL with Redis and S3. Every refusal is an RFC 9457 problem with the place, nothing is
 stored, and the service answers right after. The tests are in `tests/e2e/bad_inputs/`; what no HTTP
 library would send is in `tests/e2e/test_raw_requests.py`, and so are uploads that are cut (76).
-Three numbers of uploads have no row: a class may be any value (63), a digest is not looked at (74),
-and an upload has no parts (75).
+Of uploads two numbers have no row: a class may be any value (63), and an upload has no parts (75).
+Nor has what is good: text in Latin-1 or UTF-16, a class of one row, a feature of 100,000 levels of
+which each comes twice. 111 is about series, 112 about layers that settle; where the rows have to be
+read to see what is wrong, the job fails and says it in its `error`.
 
 The last columns are the most memory that the processes serving HTTP took meanwhile, in MiB above
 what they take at rest; the tests allow {allowed} MiB. There an upload may have {upload} MiB and
