@@ -245,8 +245,8 @@ VALUES = [
         61,
         "a target of 100,000 classes",
         lambda: lines("x,y", *(f"1,w{n}" for n in range(100_000))),
-        "/task",
-        "column 'y' holds",
+        "/target",
+        "column 'y' holds 100,000 values or more, too many to be classes; join the rare ones",
     ),
     trained(
         61,
