@@ -53,7 +53,7 @@ def main() -> int:
     """Run the tests; write the page if all passed."""
     peaks = Peaks()
     test = str(Path(__file__).with_name("test_bad_inputs.py"))
-    failed = pytest.main(["--quiet", test], plugins=[peaks])
+    failed = pytest.main(["--quiet", "--thorough", test], plugins=[peaks])
     if not failed:
         limits = {
             "allowed": PEAK_BYTES >> 20,
