@@ -43,7 +43,7 @@ TRAINED_ON, ASKED = 1000, 2000
 TARGETS = [f"reached_{cell}" for cell in range(CELLS)]
 TUNING_SEEDS = (1000, 1001)
 
-RATES, EPOCHS = (0.003, 0.01, 0.03), 100
+RATES, EPOCHS = (0.003, 0.01, 0.03, 0.1), 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +52,13 @@ class Candidate:
 
     Parameters
     ----------
-    layers : tuple of dict
+    layers : list of dict
         As in a spec.
     learning_rate : float
     epochs : int
     """
 
-    layers: tuple[dict[str, Any], ...]
+    layers: list[dict[str, Any]]
     learning_rate: float
     epochs: int
 
@@ -143,14 +143,14 @@ def equilibrium() -> Iterator[Candidate]:
     """Yield layers of units that see each other, one for each side that a cell is reached from."""
     for activation, rate in itertools.product(("sigmoid", "tanh"), RATES):
         layer = {"type": "equilibrium", "units": 2 * CELLS, "activation": activation}
-        yield Candidate((layer,), rate, EPOCHS)
+        yield Candidate([layer], rate, EPOCHS)
 
 
 def static(parameters: int) -> Iterator[Candidate]:
     """Yield static networks of at least so many parameters."""
     for depth, activation, rate in itertools.product((1, 2, 3), ("relu", "tanh"), RATES):
         layer = {"type": "dense", "units": _width(depth, parameters), "activation": activation}
-        yield Candidate((layer,) * depth, rate, 4 * EPOCHS)
+        yield Candidate([layer] * depth, rate, 4 * EPOCHS)
 
 
 def _width(depth: int, parameters: int) -> int:

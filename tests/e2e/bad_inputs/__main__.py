@@ -45,7 +45,7 @@ class Peaks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
             measured = dict(report.user_properties)
-            shape = report.nodeid.partition("[")[2].partition("-")[0]
+            shape = report.nodeid.removesuffix("]").rpartition("-")[2]
             self.bytes[str(measured["row"])][shape] = int(str(measured["peak_bytes"]))
 
 
