@@ -25,7 +25,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from app.store import artifacts, trained_models
 from engine.checkpoint import load_model
 from tests import servers
 from tests.app.api.callers import DIGITS, KEYS, Caller, parts
+from tests.waiting import wait_until
 
 KEY = KEYS["ada"]
 ROWS, CONNECTIONS = (1, 32, 1000), (1, 8, 64)
@@ -150,16 +150,16 @@ def server(
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+    def answers() -> bool:
         if process.poll() is not None:
             raise SystemExit(log.read_text()[-3000:])
         try:
             httpx.get(f"http://127.0.0.1:{port}/v2/health/live", timeout=5)
         except httpx.HTTPError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit(f"{process.args!r} does not answer")
+            return False
+        return True
+
+    wait_until(answers)
 
 
 def pin(core: int) -> None:

@@ -296,8 +296,11 @@ def _check_targets(task: Task, targets: Sequence[ColumnProfile]) -> None:
     if len(targets) > 1:
         raise SpecError("/target", "classification has one target; several are for regression")
     if "distinct" in targets[0].approximate:
-        reason = f"column {targets[0].name!r} holds more than {targets[0].distinct:,} classes"
-        raise SpecError("/task", f"{reason}; ask for regression, or leave some out")
+        found = f"{targets[0].distinct:,} values or more, too many to be classes"
+        is_number = targets[0].type in NUMERIC
+        advice = "ask for regression" if is_number else "join the rare ones and upload again"
+        where = "/task" if is_number else "/target"
+        raise SpecError(where, f"column {targets[0].name!r} holds {found}; {advice}")
     if (targets[0].distinct or 0) < 2:
         only = targets[0].top[0][0] if targets[0].top else None
         reason = (

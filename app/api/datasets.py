@@ -25,7 +25,7 @@ bp = APIBlueprint("datasets", __name__, url_prefix="/v1/datasets", abp_tags=[Tag
 
 _UPLOAD_BODY = {
     "required": True,
-    "description": "A table; gzip and zstd are unpacked.",
+    "description": "A table; gzip and zstd are unpacked. `Content-Digest` is checked.",
     "content": {
         "multipart/form-data": {
             "schema": {

@@ -165,15 +165,7 @@ def _reproducibility(job: Job) -> Literal["bitwise", "numerical"] | None:
 def index(query: schemas.JobsQuery) -> Response:
     """List the jobs, newest first."""
     with reading() as session:
-        page = jobs.page(
-            session,
-            owner(),
-            limit=query.limit,
-            cursor=query.cursor,
-            status=query.status,
-            dataset=query.dataset,
-            name=query.name,
-        )
+        page = jobs.page(session, owner(), **query.model_dump())
         data = [resource(job) for job in page.items]
     body = schemas.JobPage(data=data, next_cursor=page.next_cursor)
     return answer_page(body, page.next_cursor)

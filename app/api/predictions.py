@@ -112,16 +112,7 @@ def resource(batch: Job) -> schemas.Batch:
 def index(query: schemas.JobsQuery) -> Response:
     """List the batch predictions, newest first."""
     with reading() as session:
-        page = jobs.page(
-            session,
-            owner(),
-            limit=query.limit,
-            cursor=query.cursor,
-            kind=JobKind.PREDICTION,
-            status=query.status,
-            dataset=query.dataset,
-            name=query.name,
-        )
+        page = jobs.page(session, owner(), kind=JobKind.PREDICTION, **query.model_dump())
         data = [resource(batch) for batch in page.items]
     body = schemas.BatchPage(data=data, next_cursor=page.next_cursor)
     return answer_page(body, page.next_cursor)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from flask import Response, abort, request
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from werkzeug.formparser import FormDataParser
 
 from app.api import once, schemas
 from app.api.bodies import once_each
+from app.api.digests import DigestedBody
 from app.api.errors import BodyError, invalid
 from app.api.services import owner, reading, services, writing
 from app.config import VERSION
@@ -93,6 +94,7 @@ Said = tuple[str, Format, schemas.UploadOptions]
 
 def receive(folder: Path, query: schemas.UploadQuery) -> Received:
     """Write the request's file to the folder, once, and tell what is said of it."""
+    body = DigestedBody(request.stream, request.headers.get("Content-Digest"))
     files: list[HashedFile] = []
 
     def begin(*_args: Any, **_facts: Any) -> HashedFile:
@@ -103,28 +105,33 @@ def receive(folder: Path, query: schemas.UploadQuery) -> Received:
 
     with ExitStack() as stack:
         is_form = request.mimetype == "multipart/form-data"
-        name, kind, options = (_receive_form if is_form else _receive_raw)(begin, query)
+        name, kind, options = (_receive_form if is_form else _receive_raw)(body, begin, query)
+    body.check()
     [file] = files
     return Received(file.path, file.bytes, file.sha256, name, kind, options)
 
 
-def _receive_raw(begin: Callable[..., HashedFile], query: schemas.UploadQuery) -> Said:
+def _receive_raw(
+    body: DigestedBody, begin: Callable[..., HashedFile], query: schemas.UploadQuery
+) -> Said:
     if request.mimetype not in MEDIA_TYPES:
         known = ", ".join(["multipart/form-data", *MEDIA_TYPES])
         raise UnsupportedMediaType(f"expected one of {known}; got {request.mimetype or 'none'!r}")
-    shutil.copyfileobj(request.stream, begin(), PIECE_BYTES)
+    shutil.copyfileobj(body, begin(), PIECE_BYTES)
     kind = MEDIA_TYPES[request.mimetype]
     return query.name or f"untitled.{kind}", kind, query.options or schemas.UploadOptions()
 
 
-def _receive_form(begin: Callable[..., HashedFile], query: schemas.UploadQuery) -> Said:
+def _receive_form(
+    body: DigestedBody, begin: Callable[..., HashedFile], query: schemas.UploadQuery
+) -> Said:
     parser = FormDataParser(
         begin,
         max_form_memory_size=request.max_form_memory_size,
         max_form_parts=request.max_form_parts,
     )
     about = (request.mimetype, request.content_length, request.mimetype_params)
-    _, fields, files = parser.parse(request.stream, *about)
+    _, fields, files = parser.parse(cast(IO[bytes], body), *about)  # which only reads
     file = files.get("file")
     if file is None or not file.filename:
         raise BadRequest(ONE_FILE)

@@ -113,7 +113,7 @@ class Batches:
     """
 
     def __init__(self, examples: Examples, batch_size: int) -> None:
-        self._examples, self._batch_size = examples, batch_size
+        self._examples, self._batch_size, self._rows = examples, batch_size, len(examples)
         x, y, weights = examples.x, examples.y, examples.weights
         row_bytes = x.itemsize * (examples.columns + examples.outputs)
         batches = max(1, BLOCK_BYTES // (row_bytes * batch_size))
@@ -125,7 +125,7 @@ class Batches:
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
-        return -(-len(self._examples) // self._batch_size)
+        return -(-self._rows // self._batch_size)
 
     def epoch(self, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, each good until the next block is gathered.
@@ -139,7 +139,10 @@ class Batches:
         """
         if len(self) == 1:
             return iter([self._whole()][start:])
-        return self._gather(rng.permutation(len(self._examples))[start * self._batch_size :])
+        return self._shuffled(rng, start)
+
+    def _shuffled(self, rng: np.random.Generator, start: int) -> Iterator[Batch]:
+        return self._gather(rng.permutation(self._rows)[start * self._batch_size :])
 
     def _whole(self) -> Batch:
         """Return all rows in their order."""

@@ -153,25 +153,7 @@ class DiskBatches(Batches):
         most = min(self._batches_a_window * batch_size, len(examples))
         self._window = np.empty((most if len(self) > 1 else 0, x.shape[1]), x.dtype)
 
-    def __len__(self) -> int:
-        """How many batches an epoch has."""
-        return -(-len(self._on_disk) // self._batch_size)
-
-    def epoch(self, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, each good until the next block is gathered.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            Draws the order, unless all rows are one batch.
-        start : int
-            How many batches to pass over.
-        """
-        if len(self) == 1:
-            return super().epoch(rng, start)
-        return self._by_window(rng, start)
-
-    def _by_window(self, rng: np.random.Generator, start: int) -> Iterator[Batch]:
+    def _shuffled(self, rng: np.random.Generator, start: int) -> Iterator[Batch]:
         examples = self._on_disk
         first, passed = divmod(start, self._batches_a_window)
         blocks = rng.permutation(-(-len(examples) // self._rows_a_block))

@@ -163,10 +163,8 @@ def test_a_training_goes_on_bit_for_bit_from_within_an_epoch_and_from_its_end(
     monkeypatch.setattr(training, "REPORT_SECONDS", 0.0)
     asked = {"precision": precision, "training": {"epochs": 2, "batch_size": 64}}
     whole = digits.fit(**asked)
-    saved = []
-    for _ in whole.run():
-        if (whole.state.epoch, whole.state.batch) in ((1, 0), (1, 13)):
-            saved.append(whole.save())  # noqa: PERF401 - the state moves on
+    places = ((whole.state.epoch, whole.state.batch) for _ in whole.run())
+    saved = [whole.save() for place in places if place in ((1, 0), (1, 13))]
     assert len(saved) == 2
     for before in saved:
         late = digits.fit(saved=before, **asked)

@@ -504,9 +504,17 @@ def test_a_network_beyond_all_memory_is_refused_at_once():
         resolved("colour", features=["width"], network=widest)
 
 
-def test_more_classes_than_are_counted_are_not_told_apart():
+@pytest.mark.parametrize(
+    ("kind", "where", "advice"),
+    [
+        ("integer", "/task", "ask for regression"),
+        ("text", "/target", "join the rare ones and upload again"),
+    ],
+)
+def test_more_classes_than_are_counted_are_not_told_apart(kind, where, advice):
     first, *others = profile(ALL)
-    many = replace(first, distinct=50_001, approximate=["distinct"])
+    many = replace(first, type=kind, distinct=50_001, approximate=["distinct"])
     asked = TrainingSpec(target=many.name, features=["height"], task="classification")
-    with pytest.raises(SpecError, match="more than 50,001 classes; ask for regression"):
+    with pytest.raises(SpecError, match="holds 50,001 values or more, too many") as refusal:
         resolve(asked, [many, *others], ALL.rows, PARAMETER_BUDGET)
+    assert (refusal.value.path, refusal.value.reason.endswith(f"; {advice}")) == (where, True)

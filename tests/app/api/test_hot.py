@@ -2,109 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import io
 import json
 import struct
 
+import pyarrow as pa
 import pytest
 
 from app.api import hot as hot_module
-from app.api.hot import HotPath
-from app.api.reception import Reception
-from app.ending import Ending
-from tests.app.api.callers import KEYS, Caller, parts
-
-ROW = [5.1, 3.5, 1.4, 0.2]
-NAMED = dict(zip(["sepal_length", "sepal_width", "petal_length", "petal_width"], ROW, strict=True))
-KEY = f"Bearer {KEYS['ada']}"
-OWN = {b"x-request-id", b"idempotent-replayed"}
-
-
-class Asker:
-    """Asks over ASGI, and counts what the short way answered."""
-
-    def __init__(self, app, **changes):
-        services = parts(app)
-        settings = services.settings.model_copy(update=changes)
-        self.hot = HotPath(settings, services.login, services.predictor)
-        app._got_first_request = False  # other tests have asked it before
-        hooks = app.after_request_funcs[None]
-        hooks[:] = [hook for hook in hooks if hook.__module__ != hot_module.__name__]
-        self.hot.install(app)
-        arguments = (settings, services.login, self.hot, services.scratch, Ending())
-        self.reception, self.answered, self.app = Reception(app, *arguments), 0, app
-        answer = self.hot.answer
-
-        def count(asked, body):
-            found = answer(asked, body)
-            self.answered += found is not None
-            return found
-
-        self.hot.answer = count
-
-    def __call__(self, path, body, method="POST", cuts=(), **headers):
-        sent = {"host": "localhost", "authorization": KEY, "content-type": "application/json"}
-        sent |= {"content-length": str(len(body))}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        path, _, query = path.partition("?")
-        scope = {
-            "type": "http",
-            "method": method,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "http_version": "1.1",
-            "client": ("127.0.0.1", 5),
-            "headers": [(n.encode(), v.encode()) for n, v in sent.items() if v is not None],
-        }
-        starts = [0, *cuts, len(body)]
-        pieces = [body[a:b] for a, b in zip(starts, starts[1:], strict=False)]
-        messages = [{"type": "http.request", "body": p, "more_body": True} for p in pieces]
-        messages[-1]["more_body"] = False
-        answered = []
-
-        async def receive():
-            return messages.pop(0) if messages else {"type": "http.disconnect"}
-
-        async def send(message):
-            answered.append(message)
-
-        async def ask():
-            await self.reception(scope, receive, send)
-
-        asyncio.run(ask())
-        start, *parts_of = answered
-        body = b"".join(part["body"] for part in parts_of)
-        told = sorted(pair for pair in start["headers"] if pair[0] not in OWN)
-        return start["status"], told, body
-
-    def both(self, path, body, **headers):
-        """Ask Flask, and then again when all is remembered; return the answer and if it was hot."""
-        plain = json.dumps({"instances": [ROW]}).encode()
-        if "/infer" in path:
-            tensor = {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": ROW}
-            plain = json.dumps({"inputs": [tensor]}).encode()
-        self.hot.forget()
-        by_flask = self(path, body, **headers)
-        assert self(path, plain)[0] == 200
-        before = self.answered
-        again = self(path, body, **headers)
-        was_hot = self.answered > before
-        expected, got = _masked(by_flask), _masked(again)
-        assert got == expected
-        if was_hot:
-            assert again[0] == 200
-        return again[0], was_hot
-
-
-def _masked(answer):
-    """An answer without the id of the request, which is in problems as well."""
-    status, headers, body = answer
-    if status != 200 and body.startswith(b"{"):
-        said = json.loads(body)
-        said.pop("request_id", None)
-        headers = [pair for pair in headers if pair[0] != b"content-length"]
-        body = said
-    return status, headers, body
+from tests.app.api.asker import NAMED, ROW, Asker, inference, masked, rows, tensor
+from tests.app.api.callers import csv
 
 
 @pytest.fixture(autouse=True)
@@ -119,10 +26,6 @@ def ask(library):
     kept = library.app.after_request_funcs[None][:]
     yield Asker(library.app)
     library.app.after_request_funcs[None] = kept
-
-
-def rows(*instances, **more):
-    return json.dumps({"instances": list(instances), **more}).encode()
 
 
 BODIES = {
@@ -207,6 +110,28 @@ def test_what_is_unusual_about_a_request_is_left_to_flask(ask, iris_model, name)
     assert not was_hot
 
 
+def arrow(kind):
+    written, table = io.BytesIO(), pa.table({name: [value] for name, value in NAMED.items()})
+    with getattr(pa.ipc, f"new_{kind}")(written, table.schema) as writer:
+        writer.write_table(table)
+    return written.getvalue()
+
+
+TABLES = {
+    "text/csv": csv(",".join(NAMED), ",".join(map(str, ROW))),
+    "application/vnd.apache.arrow.stream": arrow("stream"),
+    "application/vnd.apache.arrow.file": arrow("file"),
+}
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+@pytest.mark.parametrize("kind", TABLES)
+def test_so_are_tables(ask, iris_model, kind, accept):
+    path = f"/v1/models/{iris_model}/predict"
+    status, was_hot = ask.both(path, TABLES[kind], content_type=kind, accept=accept)
+    assert (status, was_hot) == (200, False)
+
+
 def test_so_are_other_addresses_and_calls(ask, iris_model):
     path = f"/v1/models/{iris_model}/predict"
     for other in (f"{path}?a=1", f"/{path}", f"{path}/", path.replace("mdl", "%6ddl")):
@@ -220,14 +145,6 @@ def test_so_are_other_addresses_and_calls(ask, iris_model):
     assert ask.answered == before
     ask(path, rows(ROW))
     assert ask.answered == before + 1
-
-
-def tensor(data, shape, datatype="FP32", **more):
-    return {"name": "input", "shape": shape, "datatype": datatype, "data": data, **more}
-
-
-def inference(*inputs, **more):
-    return json.dumps({"inputs": list(inputs), **more}).encode()
 
 
 SHARES = [{"name": "probabilities"}]
@@ -290,7 +207,7 @@ def test_columns_of_every_kind_are_answered_alike(ask, price_model):
     for instance in (good, good | {"fresh": 1}, good | {"size": True}, good | {"colour": 4}):
         answer = ask(path, rows(instance))
         ask.hot.forget()
-        assert _masked(ask(path, rows(instance))) == _masked(answer)
+        assert masked(ask(path, rows(instance))) == masked(answer)
         ask(path, rows(good))
 
 
@@ -305,67 +222,3 @@ def test_a_body_may_come_in_pieces_and_large_ones_are_answered_in_a_thread(ask, 
     assert ask.answered == before + 1
     ask.hot.forget()
     assert ask(path, large) == answer
-
-
-@pytest.fixture
-def mine(ada):
-    """A model of a test's own, by its name."""
-    models = [ada.model(ada.dataset(), training={"epochs": n}) for n in (1, 2)]
-    assert ada.call("PUT", "/v1/names/flowers", json={"model": models[0]}).status_code < 300
-    return Asker(ada.app), models
-
-
-def test_what_changes_in_this_process_takes_effect_at_once(ada, mine):
-    ask, (first, second) = mine
-    path = "/v1/models/flowers/predict"
-    for model in (first, second, first):
-        ada.call("PUT", "/v1/names/flowers", json={"model": model})
-        answers = [json.loads(ask(path, rows(ROW))[2]) for _ in range(2)]
-        assert answers[0] == answers[1]
-        assert answers[0]["model"] == model
-    assert ask.answered == 3
-    versions = [json.loads(ask("/v2/models/flowers/infer", inference(tensor(ROW, [1, 4])))[2])]
-    assert versions[0]["model_version"] == "3"
-    ask(f"/v1/models/{second}/predict", rows(ROW))
-    assert ada.delete(f"/v1/models/{second}").status_code == 204
-    assert ask(f"/v1/models/{second}/predict", rows(ROW))[0] == 404
-
-
-def test_what_changes_elsewhere_takes_effect_when_the_memory_ends(mine, make_app, monkeypatch):
-    ask, (_, second) = mine
-    path, elsewhere = f"/v1/models/{second}/predict", Caller(make_app(), KEYS["ada"])
-    ask(path, rows(ROW))
-    assert elsewhere.delete(f"/v1/models/{second}").status_code == 204
-    assert ask(path, rows(ROW))[0] == 200
-    now = hot_module.time.perf_counter()
-    monkeypatch.setattr(hot_module.time, "perf_counter", lambda: now + 601)
-    assert ask(path, rows(ROW))[0] == 404
-
-
-def test_half_way_one_request_renews_what_is_remembered_and_the_others_go_on(mine, monkeypatch):
-    ask, (first, _) = mine
-    path, clock = f"/v1/models/{first}/predict", hot_module.time.perf_counter
-    ask(path, rows(ROW))
-    monkeypatch.setattr(hot_module.time, "perf_counter", lambda: clock() + 301)
-    renew = {"raw_path": path.encode(), "method": "POST", "query_string": b""}
-    sent = {"host": "localhost", "authorization": KEY, "content-length": "5"}
-    renew["headers"] = [(name.encode(), value.encode()) for name, value in sent.items()]
-    assert [ask.hot.asked(renew).known is None for _ in range(3)] == [True, False, False]
-
-
-def test_where_requests_are_counted_every_one_is(ada, mine):
-    _, (first, _) = mine
-    ask = Asker(ada.app, owner_requests_per_minute=100)
-    for _ in range(3):
-        assert ask(f"/v1/models/{first}/predict", rows(ROW))[0] == 200
-    assert ask.answered == 0
-
-
-def test_an_address_that_is_not_listened_to_is_not_answered(make_app, mine):
-    _, (first, _) = mine
-    app = make_app(failed_logins_per_minute=1)
-    ask, path = Asker(app), f"/v1/models/{first}/predict"
-    assert [ask(path, rows(ROW))[0] for _ in range(2)] == [200, 200]
-    statuses = [ask(path, rows(ROW), authorization="Bearer wrong")[0] for _ in range(2)]
-    assert statuses == [401, 429]
-    assert ask(path, rows(ROW))[0] == 429

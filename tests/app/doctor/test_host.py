@@ -62,16 +62,15 @@ def test_a_disk_without_room_for_an_upload_is_named(tmp_path, upload, unpacked, 
 
 
 def test_room_is_wanted_for_what_an_upload_takes_while_it_is_read(tmp_path, monkeypatch):
-    gigabyte, free = 10**9, 0
-    usage = lambda _: SimpleNamespace(free=free)  # noqa: E731 - as short as what it replaces
-    monkeypatch.setattr(host.shutil, "disk_usage", usage)
+    gigabyte, disk = 10**9, SimpleNamespace(free=0)
+    monkeypatch.setattr(host.shutil, "disk_usage", lambda _: disk)
     limits = {"upload_limit_bytes": gigabyte, "unpacked_limit_bytes": 4 * gigabyte}
     settings = Settings(home=tmp_path, cell_limit=gigabyte // 2, **limits)
     # body, file, unpacked; strings with their offsets; values, and text that stays text
     whole = (1 + 1 + 4) * gigabyte + (4 + 2) * gigabyte + (4 + 4) * gigabyte
-    for free, states in ((whole, ["ok", "ok"]), (whole - 1, ["warning", "ok"])):  # noqa: B007
+    for disk.free, states in ((whole, ["ok", "ok"]), (whole - 1, ["warning", "ok"])):
         assert [found.state for found in host.disk(settings)] == states
-    free = 8 * gigabyte - 1
+    disk.free = 8 * gigabyte - 1
     assert [found.state for found in host.disk(settings)] == ["warning", "warning"]
 
 

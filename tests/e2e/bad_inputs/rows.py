@@ -40,6 +40,8 @@ class World:
         Ada's: a table of flowers, a job that succeeded on it, and its model.
     paused, failed : str
         Ada's jobs that are put aside, and that diverged.
+    forecaster : str
+        Ada's model of a series.
     theirs : dict of str to str
         Bob's, by kind.
     """
@@ -52,6 +54,7 @@ class World:
     model: str
     paused: str
     failed: str
+    forecaster: str
     theirs: dict[str, str] = field(default_factory=dict)
 
     def spec(self, **changes: Any) -> dict[str, Any]:
@@ -75,7 +78,7 @@ class Row:
         Sends it to a world; returns the answer.
     status : int
     says : str
-        Part of `detail`; where the answer is no problem, nothing.
+        Part of `detail`, or, where the answer is no problem, of its body.
     pointer : str or None
         The place in the body or the query that the answer names.
     """
@@ -90,7 +93,7 @@ class Row:
 
 def posted(item: int, name: str, body: bytes, status: int, says: str, **headers: str) -> Row:
     """Post bytes as a job."""
-    sent = {**JSON, **{key.replace("_", "-"): value for key, value in headers.items()}}
+    sent = {**JSON, **_named(headers)}
     return Row(
         item, name, lambda w: w.ada.post("/v1/jobs", content=body, headers=sent), status, says
     )
@@ -98,8 +101,12 @@ def posted(item: int, name: str, body: bytes, status: int, says: str, **headers:
 
 def got(item: int, name: str, path: str, status: int, says: str = "", **headers: str) -> Row:
     """Get an address, in which names of the world stand in braces."""
-    sent = {key.replace("_", "-"): value for key, value in headers.items()}
+    sent = _named(headers)
     return Row(item, name, lambda w: w.ada.get(path.format(**vars(w)), headers=sent), status, says)
+
+
+def _named(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def spec(
@@ -129,11 +136,13 @@ def uploaded(
     says: str,
     kind: str = CSV,
     status: int = 422,
+    **headers: str,
 ) -> Row:
     """Upload bytes, which are made only now where they are many."""
+    sent = {"Content-Type": kind, **_named(headers)}
 
     def send(w: World) -> httpx.Response:
         content = body if isinstance(body, bytes) else body()
-        return w.ada.post(DATASETS, content=content, headers={"Content-Type": kind})
+        return w.ada.post(DATASETS, content=content, headers=sent)
 
     return Row(item, name, send, status, says)

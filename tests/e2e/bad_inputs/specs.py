@@ -92,7 +92,11 @@ NETWORKS = [
         {"type": "dense", "units": 2, "activation": "rlu"},
     ),
     layers(
-        81, "an unknown layer", "/network/layers/0/type", "expected one of dense", {"type": "lstm"}
+        81,
+        "an unknown layer",
+        "/network/layers/0/type",
+        "expected one of dense",
+        {"type": "capsule"},
     ),
     layers(
         81,

@@ -1,6 +1,6 @@
 """Every bad input is answered with what is wrong and where, and leaves nothing behind.
 
-The rows are in http.py, uploads.py, binaries.py, specs.py and lifecycle.py beside this;
+The rows are in http.py, uploads.py, binaries.py, specs.py, lifecycle.py and series.py beside this;
 docs/bad-inputs.md shows them with what was measured.
 """
 
@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from app.store.database import Database
 from app.store.tables import ArtifactChunk, Dataset, IdempotencyKey, Job, TrainedModel
 from tests.canaries import GUARDED_KEYS
-from tests.e2e.bad_inputs import binaries, http, lifecycle, specs, uploads
+from tests.e2e.bad_inputs import binaries, http, lifecycle, series, specs, uploads
 from tests.e2e.bad_inputs.rows import USED_KEY, Row, World
 from tests.e2e.conftest import Service
 from tests.e2e.services import Caller, alive
@@ -34,7 +34,7 @@ pytestmark = [
 """Every row on one shape; on the other as well with --thorough."""
 
 ROWS = sorted(
-    [row for part in (http, uploads, binaries, specs, lifecycle) for row in part.ROWS],
+    [row for part in (http, uploads, binaries, specs, lifecycle, series) for row in part.ROWS],
     key=lambda row: row.item,
 )
 
@@ -64,7 +64,15 @@ def fill(service: Service) -> Iterator[World]:
     paused = ada.post("/v1/jobs", json=body, headers={"Idempotency-Key": USED_KEY}).json()["id"]
     ada.post(f"/v1/jobs/{paused}/pause")
     ada.wait_for(paused, "paused")
-    yield World(*callers, stranger, **found[0], paused=paused, failed=failed, theirs=found[1])
+    yield World(
+        *callers,
+        stranger,
+        **found[0],
+        paused=paused,
+        failed=failed,
+        forecaster=series.forecaster(ada),
+        theirs=found[1],
+    )
     for caller in (*callers, stranger):
         caller.close()
 
@@ -156,6 +164,8 @@ def test_what_is_bad_is_refused_with_its_place_and_leaves_nothing(
     assert answer.status_code == row.status, answer.text
     if row.status >= 400:
         check(row, answer)
+    else:
+        assert row.says in answer.text
     assert store.counts() == before
     assert world.ada.get("/v1/jobs?limit=1").status_code == 200
     assert peak < PEAK_BYTES

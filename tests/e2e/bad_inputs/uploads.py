@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from collections.abc import Callable
@@ -244,8 +245,16 @@ VALUES = [
         61,
         "a target of 100,000 classes",
         lambda: lines("x,y", *(f"1,w{n}" for n in range(100_000))),
-        "/task",
-        "column 'y' holds",
+        "/target",
+        "column 'y' holds 100,000 values or more, too many to be classes; join the rare ones",
+    ),
+    trained(
+        61,
+        "a feature of 100,000 levels that all differ",
+        lambda: lines("x,y", *(f"w{n},{n % 2}" for n in range(100_000))),
+        "/features/0",
+        "100000 of 100000 values differ; leave it out by `columns`",
+        features=["x"],
     ),
     sent_with(
         61,
@@ -278,6 +287,15 @@ FORMS = [
     ),
     filed(72, "an empty filename", "", 400, "expected one file with a filename"),
     filed(72, "the filename CON", "CON", 422, "/format: cannot tell the format"),
+    filed(72, "a filename with NUL", "a\0b", 422, "/format: cannot tell the format of 'a_b'"),
+    filed(72, "a filename of 300 characters", "x" * 300, 422, "/format: cannot tell the format"),
+    filed(
+        72,
+        "a filename that reads from right to left",
+        "\u202evsc.exe",
+        422,
+        "/format: cannot tell the format of '_vsc.exe'",
+    ),
     uploaded(
         73, "a form without its part", files.form(files.part("x")), "expected one file", FORM, 400
     ),
@@ -320,4 +338,23 @@ FORMS = [
     ),
 ]
 
-ROWS = [*TEXT, *RECORDS, *VALUES, *FORMS]
+DIGESTS = [
+    uploaded(
+        74,
+        "the digest of another table",
+        lines("a", "1"),
+        "not the one that was sent; send both again",
+        status=400,
+        Content_Digest=f"sha-256=:{base64.b64encode(bytes(32)).decode()}:",
+    ),
+    uploaded(
+        74,
+        "a digest that is none",
+        lines("a", "1"),
+        "Content-Digest: expected one of sha-256=:BASE64:",
+        status=400,
+        Content_Digest="sha-256=abc",
+    ),
+]
+
+ROWS = [*TEXT, *RECORDS, *VALUES, *FORMS, *DIGESTS]
