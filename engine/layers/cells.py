@@ -38,8 +38,8 @@ class Cell(ABC):
     parameters, gradients : Tensors
         Of the `shapes`. ``weight`` has a matrix for every gate, with one input a row: those of
         the step, the 1, and those of the state.
-    states : Tensor of shape (steps + 1, batch, inputs + 1 + units)
-        The rows of the steps. A state is written into the row of the step after it.
+    rows : Tensor of shape (steps + 1, batch, inputs + 1 + units)
+        Of every step, and one that is not used. The cell fills in all but the inputs.
     workspace : Workspace
     """
 
@@ -52,16 +52,18 @@ class Cell(ABC):
         self,
         parameters: Tensors,
         gradients: Tensors,
-        states: Tensor,
+        rows: Tensor,
         workspace: Workspace,
         *,
         hands_on: bool,
     ) -> None:
         self.weight = parameters["weight"]
         gates, height, units = self.weight.shape
-        steps, batch = states.shape[0] - 1, states.shape[1]
+        steps, batch = rows.shape[0] - 1, rows.shape[1]
         self.units, self.steps, self.batch, self.inputs = units, steps, batch, height - 1 - units
-        self.rows, self.states = states[:-1], states[..., self.inputs + 1 :]
+        rows[..., self.inputs] = 1
+        self.rows, self.places = rows[:-1], rows[1:, :, self.inputs + 1 :]
+        self.states = workspace.array(steps + 1, batch, units)
         self.hands_on = hands_on
         self.kept = steps if workspace.learns else 1
         self.one, self.half = workspace.scalar(1), workspace.scalar(0.5)
@@ -170,22 +172,25 @@ class Rnn(Cell):
         self,
         parameters: Tensors,
         gradients: Tensors,
-        states: Tensor,
+        rows: Tensor,
         workspace: Workspace,
         *,
         hands_on: bool,
     ) -> None:
-        super().__init__(parameters, gradients, states, workspace, hands_on=hands_on)
+        super().__init__(parameters, gradients, rows, workspace, hands_on=hands_on)
         self.zero = workspace.scalar(0)
 
     def forward(self, resets: Each) -> None:
         """Fill the states."""
         weight, z, activate = self.weight[0], self.spare, self.activate
-        for row, h, reset in zip(self.rows, self.states[1:], resets, strict=False):
+        for row, h, place, reset in zip(
+            self.rows, self.states[1:], self.places, resets, strict=False
+        ):
             np.dot(row, weight, out=z)
             activate(z, h)
             if reset is not None:
                 np.multiply(h, reset, out=h)
+            np.copyto(place, h)
 
     def back(self, steps: slice, d_sums: Tensor, arriving: Given, factors: Given) -> None:
         """Fill the gradient at the sums of some steps."""
@@ -226,7 +231,7 @@ class ReluRnn(Rnn):
 class Lstm(Cell):
     """``c = f * c + i * g``, ``h = o * tanh(c)`` (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
 
-    The gates, in this order, are ``o``, ``i`` and ``f``, which are logistic, and ``g``, a tanh;
+    The gates, in this order, are ``o``, ``f`` and ``i``, which are logistic, and ``g``, a tanh;
     each of ``weight @ x + recurrent @ h + bias``. The bias of ``f`` begins at 1 (Jozefowicz,
     Zaremba & Sutskever 2015). The logistic function is ``tanh(z / 2) / 2 + 1/2``, its first half
     in a copy of the weights, so that one call goes over all gates.
@@ -238,17 +243,17 @@ class Lstm(Cell):
         self,
         parameters: Tensors,
         gradients: Tensors,
-        states: Tensor,
+        rows: Tensor,
         workspace: Workspace,
         *,
         hands_on: bool,
     ) -> None:
-        super().__init__(parameters, gradients, states, workspace, hands_on=hands_on)
+        super().__init__(parameters, gradients, rows, workspace, hands_on=hands_on)
         self.folded, self.folds = workspace.array(*self.weight.shape), workspace.array(4, 1, 1)
         self.folds[:3], self.folds[3] = 0.5, 1
-        self.values = workspace.array(self.kept, 4, self.batch, self.units)
+        # Of every step its gates, and the cell before it: next to `g`, as `f` is to `i`.
+        self.values = workspace.array(self.kept + workspace.learns, 5, self.batch, self.units)
         self.squashed = workspace.array(self.kept, self.batch, self.units)
-        self.cells = workspace.array(self.kept + workspace.learns, self.batch, self.units)
         if workspace.learns:
             self.d_cell = workspace.array(self.batch, self.units)
 
@@ -256,23 +261,22 @@ class Lstm(Cell):
     def initialize(cls, parameters: Tensors, rng: np.random.Generator) -> None:
         """Draw the weights; what a cell holds is kept at first."""
         super().initialize(parameters, rng)
-        cls.split(parameters)["bias"][2] = 1
+        cls.split(parameters)["bias"][1] = 1
 
     def forward(self, resets: Each) -> None:
         """Fill the states."""
-        folded, half, part, cells = self.folded, self.half, self.spare, self.cells
+        folded, half, part, values = self.folded, self.half, self.spare, self.values
         np.multiply(self.weight, self.folds, out=folded)
-        cells[0].fill(0)
-        kept = [self.each(of) for of in (self.values, cells, cells[-self.kept :], self.squashed)]
-        for row, h, z, before, c, t, reset in zip(
-            self.rows, self.states[1:], *kept, resets, strict=False
+        values[0, 4].fill(0)
+        kept = values, values[:, :4], values[:, :3], values[-self.kept :, 4], self.squashed
+        for row, h, place, of_step, z, gates, c, t, reset in zip(
+            self.rows, self.states[1:], self.places, *map(self.each, kept), resets, strict=False
         ):
             np.matmul(row, folded, out=z)
             np.tanh(z, out=z)
-            gates = z[:3]
             np.multiply(gates, half, out=gates)
             np.add(gates, half, out=gates)
-            o, i, f, g = z
+            o, f, i, g, before = of_step
             np.multiply(i, g, out=part)
             np.multiply(f, before, out=c)
             np.add(c, part, out=c)
@@ -281,37 +285,33 @@ class Lstm(Cell):
             if reset is not None:
                 np.multiply(h, reset, out=h)
                 np.multiply(c, reset, out=c)
+            np.copyto(place, h)
 
     def back(self, steps: slice, d_sums: Tensor, arriving: Given, factors: Given) -> None:
         """Fill the gradient at the sums of some steps."""
         values, by_step = self.values[steps], d_sums.swapaxes(0, 1)
-        gates, slopes = values[:, :3], by_step[:, :3]
-        np.multiply(gates, gates, out=slopes)
-        np.subtract(gates, slopes, out=slopes)
-        np.multiply(values[:, 3], values[:, 3], out=by_step[:, 3])
+        np.multiply(values[:, :4], values[:, :4], out=by_step)
+        np.subtract(values[:, :3], by_step[:, :3], out=by_step[:, :3])
         np.subtract(self.one, by_step[:, 3], out=by_step[:, 3])
-        dh, dc, part, one, d_states = self.d_state, self.d_cell, self.spare, self.one, self.d_states
-        kept = by_step, values, self.cells[steps], self.squashed[steps]
-        for dz, z, before, t, arrival, factor in zip(
-            *(of[::-1] for of in kept), arriving, factors, strict=False
+        dh, dc, part, d_states = self.d_state, self.d_cell, self.spare, self.d_states
+        by_gate = by_step, by_step[:, 0], by_step[:, 1:]
+        kept = values[:, 0], values[:, 1], values[:, 4:1:-1], self.squashed[steps]
+        for dz, d_o, d_f_i_g, o, f, c_g_i, t, arrival, factor in zip(
+            *(of[::-1] for of in (*by_gate, *kept)), arriving, factors, strict=False
         ):
             if factor is not None:
                 np.multiply(dh, factor, out=dh)
                 np.multiply(dc, factor, out=dc)
             if arrival is not None:
                 np.add(dh, arrival, out=dh)
-            (o, i, f, g), (d_o, d_i, d_f, d_g) = z, dz
             np.multiply(dh, t, out=part)
             np.multiply(d_o, part, out=d_o)
-            np.multiply(t, t, out=part)
-            np.subtract(one, part, out=part)
+            np.multiply(part, t, out=part)
+            np.subtract(dh, part, out=part)
             np.multiply(part, o, out=part)
-            np.multiply(part, dh, out=part)
             np.add(dc, part, out=dc)
-            np.multiply(d_i, g, out=d_i)
-            np.multiply(d_f, before, out=d_f)
-            np.multiply(d_g, i, out=d_g)
-            np.multiply(dz[1:], dc, out=dz[1:])
+            np.multiply(d_f_i_g, c_g_i, out=d_f_i_g)
+            np.multiply(d_f_i_g, dc, out=d_f_i_g)
             np.multiply(dc, f, out=dc)
             np.matmul(dz, self.to_state, out=d_states)
             np.add.reduce(d_states, axis=0, out=dh)
@@ -338,12 +338,12 @@ class Gru(Cell):
         self,
         parameters: Tensors,
         gradients: Tensors,
-        states: Tensor,
+        rows: Tensor,
         workspace: Workspace,
         *,
         hands_on: bool,
     ) -> None:
-        super().__init__(parameters, gradients, states, workspace, hands_on=hands_on)
+        super().__init__(parameters, gradients, rows, workspace, hands_on=hands_on)
         _, height, units = self.weight.shape
         self.recurrent_bias = parameters["recurrent_bias"]
         self.folded, self.lateral = workspace.array(2, height, units), workspace.array(1 + units, units)
@@ -374,7 +374,9 @@ class Gru(Cell):
         np.matmul(fed, self.weight[2, :own], out=n.reshape(-1, self.units))
         kept = self.each(self.values), self.each(self.recalled), n
         rows = self.rows, self.rows[..., self.inputs :], self.states[:-1], self.states[1:]
-        for row, recalling, before, h, gates, a, n, reset in zip(*rows, *kept, resets, strict=False):
+        for row, recalling, before, h, place, gates, a, n, reset in zip(
+            *rows, self.places, *kept, resets, strict=False
+        ):
             np.matmul(row, folded, out=gates)
             np.tanh(gates, out=gates)
             np.multiply(gates, half, out=gates)
@@ -389,6 +391,7 @@ class Gru(Cell):
             np.add(part, n, out=h)
             if reset is not None:
                 np.multiply(h, reset, out=h)
+            np.copyto(place, h)
 
     def back(self, steps: slice, d_sums: Tensor, arriving: Given, factors: Given) -> None:
         """Fill the gradient at the sums of some steps: of ``n``'s inputs, ``r``, ``z``, ``n``'s state."""

@@ -103,14 +103,13 @@ class _Reading:
     ) -> None:
         (steps, inputs), units, settings = layer.input_shape, layer.settings.units, layer.settings
         batch = x.batch if workspace.learns else max(x.batch, layer.least_batch)
-        states = workspace.array(steps + 1, batch, inputs + 1 + units)
-        states[:, :, inputs] = 1
+        rows = workspace.array(steps + 1, batch, inputs + 1 + units)
         self.direction = slice(None, None, -1 if prefix else 1)
-        self.given = states[:-1, : x.batch, :inputs]
+        self.given = rows[:-1, : x.batch, :inputs]
         self.there = workspace.array(steps, batch, 1) if layer.masked else None
         tensors = _of(prefix, layer.parameters), _of(prefix, layer.gradients)
         hands_on = x.gradient is not None
-        self.cell = layer.cell(*tensors, states, workspace, hands_on=hands_on)
+        self.cell = layer.cell(*tensors, rows, workspace, hands_on=hands_on)
         self.ends_differ = layer.masked and not prefix
         pool = _answer_of(settings, ends_differ=self.ends_differ)
         self.answer: Answer = pool(self.cell.states, self.there, workspace)
