@@ -10,7 +10,7 @@ import numpy as np
 
 from engine import spec
 from engine.arrays import Matrix, Shape, Tensor
-from engine.layers.cells import Cell, Given, Gru, Lstm, ReluRnn, Rnn
+from engine.layers.cells import ALIKE, Cell, Given, Gru, Lstm, ReluRnn, Rnn
 from engine.layers.layer import Layer, Tensors
 from engine.layers.over_time import Answer, Final, Largest, Last, Mean, Whole
 from engine.wires import Bound, Wire, Workspace, nothing
@@ -102,7 +102,7 @@ class _Reading:
         self, layer: Recurrent, prefix: str, x: Wire, y: Wire, workspace: Workspace
     ) -> None:
         (steps, inputs), units, settings = layer.input_shape, layer.settings.units, layer.settings
-        batch = x.batch if workspace.learns else max(x.batch, layer.least_batch)
+        batch = x.batch if workspace.learns else -(-x.batch // ALIKE) * ALIKE
         rows = workspace.array(steps + 1, batch, inputs + 1 + units)
         self.direction = slice(None, None, -1 if prefix else 1)
         self.given = rows[:-1, : x.batch, :inputs]
