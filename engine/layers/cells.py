@@ -132,9 +132,7 @@ class Cell(ABC):
     def forward(self, resets: Each) -> None:
         """Fill the states, each multiplied by its reset of shape (batch, 1)."""
 
-    def backward(
-        self, arriving: Given, factors: Given, first: int, hand_on: HandOn | None
-    ) -> None:
+    def backward(self, arriving: Given, factors: Given, first: int, hand_on: HandOn | None) -> None:
         """Fill the gradient, going through the steps from the last to ``first``.
 
         Parameters
@@ -191,9 +189,7 @@ class Rnn(Cell):
         """Fill the states."""
         weight, z, activate, product = self.weight[0], self.spare, self.activate, self.product
         rows, out = (self.rows, z) if self.kept == self.steps else map(self.alikes, (self.rows, z))
-        for row, h, place, reset in zip(
-            rows, self.states[1:], self.places, resets, strict=False
-        ):
+        for row, h, place, reset in zip(rows, self.states[1:], self.places, resets, strict=False):
             product(row, weight, out)
             activate(z, h)
             if reset is not None:

@@ -1,4 +1,4 @@
-"""Over time: what a recurrent layer answers of its states, and the gradient that comes back to each.
+"""Over time: what a recurrent layer answers of its states, and what of a gradient each gets back.
 
 States lie as (steps, batch, units), in the order in which they are read; a
 wire has one example a column. The state of a step that is padding is 0.
@@ -147,9 +147,7 @@ class Largest(Pooled):
         if self.there is None or self.counted is None:
             return np.maximum.reduce(self.after, axis=0, out=self.found)
         np.greater(self.there, 0, out=self.counted)
-        np.maximum.reduce(
-            self.after, axis=0, out=self.found, where=self.counted, initial=-np.inf
-        )
+        np.maximum.reduce(self.after, axis=0, out=self.found, where=self.counted, initial=-np.inf)
         np.copyto(self.found, 0, where=self.counts() == 0)
         return self.found
 

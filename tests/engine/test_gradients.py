@@ -26,7 +26,6 @@ LSTM, GRU = spec.LstmLayer(units=3), spec.GruLayer(units=3)
 CONV = spec.Conv2dLayer(filters=3, kernel=3, activation="tanh")
 
 
-
 def readings(layer: spec.RecurrentLayer) -> list[tuple[Inputs, list[Any]]]:
     """Return a recurrent layer in all ways, with padding and without."""
     ways: list[dict[str, Any]] = [
