@@ -51,7 +51,8 @@ class Answer(ABC):
         """Return how many steps of each example are there, shape (batch, 1) or (1, 1)."""
         if self.there is None:
             return np.full((1, 1), len(self.after), self.states.dtype)
-        return np.add.reduce(self.there, axis=0)
+        counts: Matrix = np.add.reduce(self.there, axis=0)
+        return counts
 
 
 class Pooled(Answer):
