@@ -12,7 +12,7 @@ from itertools import repeat
 import numpy as np
 
 from engine.arrays import Matrix, Tensor
-from engine.layers.cells import Given
+from engine.layers.cell import Given
 from engine.wires import Workspace
 
 

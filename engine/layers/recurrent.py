@@ -10,9 +10,12 @@ import numpy as np
 
 from engine import spec
 from engine.arrays import Matrix, Shape, Tensor
-from engine.layers.cells import ALIKE, Cell, Given, Gru, Lstm, ReluRnn, Rnn
+from engine.layers.cell import ALIKE, Cell, Given
+from engine.layers.gru import Gru
 from engine.layers.layer import Layer, Tensors
+from engine.layers.lstm import Lstm
 from engine.layers.over_time import Answer, Final, Largest, Last, Mean, Whole
+from engine.layers.rnn import ReluRnn, Rnn
 from engine.wires import Bound, Wire, Workspace, nothing
 
 REVERSE = "reverse_"
