@@ -125,6 +125,17 @@ def test_a_gradient_goes_back_through_as_many_steps_as_it_may(kind, rng):
             assert not cut[: length - 2, :, example].any()
 
 
+def test_a_gradient_goes_back_from_either_end(kind, rng):
+    x, d_logits = rng.standard_normal((2, STEPS, WIDTH)), rng.standard_normal((2, 2))
+    layer = kind(units=4, bidirectional=True, truncation=1)
+    for masked, lengths in ((False, [STEPS, STEPS]), (True, [4, STEPS])):
+        fed = rows(x, lengths if masked else None)
+        d_x = input_gradient(network(layer, masked=masked), fed, d_logits)
+        for example, length in enumerate(lengths):
+            reached = d_x[:, :, example].any(axis=1)
+            assert np.flatnonzero(reached).tolist() == [0, length - 1]
+
+
 def test_where_all_steps_are_answered_each_block_of_them_learns_for_itself(kind, rng):
     x, d_logits = rng.standard_normal((2, STEPS, WIDTH)), rng.standard_normal((2, 2))
     layer = kind(units=4, return_sequences=True)
