@@ -51,14 +51,14 @@ class Gru(Cell):
         rows = self.alikes(self.rows)
         np.matmul(rows[..., :own], self.weight[2, :own], out=self.alikes(self.candidates))
         kept = self.alikes(self.values), self.alikes(self.recalled), self.values, self.recalled
-        for row, recalling, n, before, h, place, sums, recalls, gates, a, reset in zip(
+        for row, recalling, n, before, h, place, sums, recalls, gates, a, r, z, reset in zip(
             rows,
             rows[..., self.inputs :],
             self.candidates,
             self.states[:-1],
             self.states[1:],
             self.places,
-            *map(self.each, kept),
+            *map(self.each, (*kept, *self.values.swapaxes(0, 1))),
             resets,
             strict=False,
         ):
@@ -66,7 +66,6 @@ class Gru(Cell):
             np.tanh(gates, out=gates)
             np.multiply(gates, half, out=gates)
             np.add(gates, half, out=gates)
-            r, z = gates
             np.matmul(recalling, lateral, out=recalls)
             np.multiply(r, a, out=part)
             np.add(n, part, out=n)

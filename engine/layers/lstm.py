@@ -42,21 +42,20 @@ class Lstm(Cell):
         half, part, values, folded = self.half, self.spare, self.values, self.folded[:, None]
         np.multiply(self.weight, self.folds, out=self.folded)
         values[0, 4].fill(0)
-        z_alike = self.alikes(values)[:, :4]
-        kept = values, z_alike, values[:, :4], values[:, :3], values[-self.kept :, 4], self.squashed
-        for row, h, place, value, sums, z, gates, c, t, reset in zip(
+        sums = self.alikes(values)[:, :4]
+        kept = sums, values[:, :4], values[:, :3], *values.swapaxes(0, 1), values[-self.kept :, 4]
+        for row, h, place, z, gates, logistic, o, f, i, g, before, c, t, reset in zip(
             self.alikes(self.rows),
             self.states[1:],
             self.places,
-            *map(self.each, kept),
+            *map(self.each, (*kept, self.squashed)),
             resets,
             strict=False,
         ):
-            np.matmul(row, folded, out=sums)
-            np.tanh(z, out=z)
-            np.multiply(gates, half, out=gates)
-            np.add(gates, half, out=gates)
-            o, f, i, g, before = value
+            np.matmul(row, folded, out=z)
+            np.tanh(gates, out=gates)
+            np.multiply(logistic, half, out=logistic)
+            np.add(logistic, half, out=logistic)
             np.multiply(i, g, out=part)
             np.multiply(f, before, out=c)
             np.add(c, part, out=c)
