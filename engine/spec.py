@@ -224,6 +224,7 @@ class EquilibriumLayer(Spec):
 class RecurrentLayer(Spec):
     """Units that read a sequence step by step, and see what they were a step before."""
 
+    type: Literal["rnn", "gru", "lstm"]
     units: int = Field(ge=1, le=MAX_UNITS)
     """How many units; with `bidirectional` so many in each direction."""
     bidirectional: bool = False
