@@ -65,6 +65,7 @@ class Case:
     batch_size: int
     batches: int
     shape: tuple[int, ...]
+    """Of an example; of a sequence its steps, and the numbers of one."""
     optimizer: spec.Adam | spec.Sgd = field(default_factory=spec.Adam)
     classifies: bool = True
 
@@ -72,6 +73,14 @@ class Case:
     def inputs(self) -> int:
         """How many numbers one example has."""
         return math.prod(self.shape)
+
+    @property
+    def fed(self) -> Inputs:
+        """What the network is fed."""
+        if len(self.shape) != 2:
+            return Inputs(self.shape)
+        steps, width = self.shape
+        return Inputs((width,)).repeated(steps, masked=False)
 
 
 def _dense(*units: int) -> list[spec.Layer]:
@@ -97,9 +106,12 @@ CASES = [
     Case("image-sgd", _dense(512, 256), 10, 128, 32, (784,), SGD),
     Case("wide", _dense(2048, 2048), 10, 512, 2, (1024,), SGD),
     Case("lenet", LENET, 10, 64, 16, (1, 28, 28)),
+    Case("rnn", [spec.RnnLayer(units=64)], 10, 64, 16, (50, 8)),
+    Case("gru", [spec.GruLayer(units=64)], 10, 64, 16, (50, 8)),
+    Case("lstm", [spec.LstmLayer(units=64)], 10, 64, 16, (50, 8)),
 ]
 
-PREDICTED = ("iris", "digits", "table", "image", "lenet")
+PREDICTED = ("iris", "digits", "table", "image", "lenet", "rnn", "gru", "lstm")
 ROWS = (1, 1024)
 
 STACKED = [
@@ -140,7 +152,7 @@ class Ours:
             validation=spec.ValidationPart(fraction=0),
             seed=SEED,
         )
-        architecture = architecture_of(self.settings, Inputs(case.shape), case.outputs)
+        architecture = architecture_of(self.settings, case.fed, case.outputs)
         self.state = start(self.settings, architecture)
         self.case, self.x, self.y = case, x, y
         self.first = {name: kept.copy() for name, kept in self.state.network.tensors().items()}
@@ -188,7 +200,7 @@ def peers(workload: Workload) -> Iterator[tuple[str, Callable[[], Contender]]]:
         yield "torch foreach", lambda: Torch(workload, foreach=True)
         yield "torch fused", lambda: Torch(workload, fused=True)
         yield "torch compile", lambda: Torch(workload, fused=True, compiles=True)
-    if find_spec("sklearn") and not workload.has_images:
+    if find_spec("sklearn") and not (workload.has_images or workload.has_sequences):
         yield "scikit-learn", lambda: ScikitLearn(workload)
     if find_spec("jax"):
         yield "jax step", lambda: Jax(workload, scans=False)

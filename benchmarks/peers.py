@@ -19,9 +19,9 @@ class Workload:
     Parameters
     ----------
     layers : list of spec.Layer
-        The hidden layers; all their activations are ReLU.
+        The hidden layers; all activations are ReLU, but those of recurrent layers.
     shape : Shape
-        Of one example.
+        Of one example; of a sequence its steps, and the numbers of one.
     x : Matrix of shape (rows, inputs)
     y : Matrix of shape (rows, outputs) or Labels of shape (rows,)
     outputs, batch_size : int
@@ -52,10 +52,18 @@ class Workload:
         """Whether it has layers that look at images."""
         return len(self.shape) == 3
 
-    def pairs(self) -> list[tuple[Tensor, Tensor]]:
-        """Return weight and bias of every layer that has them, first to last."""
-        tensors = list(self.weights.values())
-        return list(zip(tensors[::2], tensors[1::2], strict=True))
+    @property
+    def has_sequences(self) -> bool:
+        """Whether it has layers that read sequences."""
+        return len(self.shape) == 2
+
+    def tensors(self) -> list[Mapping[str, Tensor]]:
+        """Return the tensors by name of every layer that has some, first to last."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in self.weights.items():
+            layer, kind = name.rsplit(".", 1)
+            found.setdefault(layer, {})[kind] = tensor
+        return list(found.values())
 
 
 class Contender(Protocol):
@@ -112,15 +120,17 @@ class Torch:
             self.loss, self.answer = torch.compile(self.loss), torch.compile(self.answer)
 
     def _layers(self) -> list[Any]:
-        nn, made, pairs = self.torch.nn, [], iter(self.workload.pairs())
+        nn, made, tensors = self.torch.nn, [], iter(self.workload.tensors())
         for layer in self.workload.layers:
             if isinstance(layer, spec.MaxPool2dLayer):
                 made += [nn.MaxPool2d(layer.window)]
             elif isinstance(layer, spec.FlattenLayer):
                 made += [nn.Flatten()]
+            elif isinstance(layer, spec.RecurrentLayer):
+                made += [self._recurrent(**next(tensors))]
             else:
-                made += [self._with_weights(layer, *next(pairs)), nn.ReLU()]
-        return [*made, self._with_weights(None, *next(pairs))]
+                made += [self._with_weights(layer, **next(tensors)), nn.ReLU()]
+        return [*made, self._with_weights(None, **next(tensors))]
 
     def _with_weights(self, layer: Any, weight: Tensor, bias: Tensor) -> Any:
         """Return a layer that begins with the same weights."""
@@ -132,6 +142,36 @@ class Torch:
         with self.torch.no_grad():
             for mine, first in ((made.weight, weight), (made.bias, bias)):
                 mine[:] = self.torch.from_numpy(first.copy()).reshape(mine.shape)
+        return made
+
+    def _recurrent(self, weight: Tensor, recurrent: Tensor, **biases: Tensor) -> Any:
+        """Return what begins with the same weights, and answers the last state.
+
+        It has two biases a gate. The second stays 0 where one does what the other does.
+        """
+        torch, (gates, units, inputs) = self.torch, weight.shape
+        kinds = {1: torch.nn.RNN, 3: torch.nn.GRU, 4: torch.nn.LSTM}
+        order = [2, 1, 3, 0] if gates == 4 else list(range(gates))
+
+        class LastState(torch.nn.Module):  # type: ignore[misc, name-defined] - torch may be absent
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = kinds[gates](inputs, units, batch_first=True)
+
+            def forward(self, x: Any) -> Any:
+                return self.inner(x)[0][:, -1]
+
+        made = LastState()
+        own = made.inner
+        with torch.no_grad():
+            for mine, first in (
+                (own.weight_ih_l0, weight),
+                (own.weight_hh_l0, recurrent),
+                (own.bias_ih_l0, biases["bias"]),
+            ):
+                mine[:] = torch.from_numpy(first[order].copy()).reshape(mine.shape)
+            own.bias_hh_l0.zero_()
+        own.bias_hh_l0.requires_grad_("recurrent_bias" in biases)
         return made
 
     def epoch(self, number: int) -> float:
@@ -187,10 +227,10 @@ class ScikitLearn:
         )
         # It makes its arrays from the first rows; then it is handed the weights.
         self._fit(np.arange(len(workload.x)))
-        for mine, bias, (weight, first) in zip(
-            self.network.coefs_, self.network.intercepts_, workload.pairs(), strict=True
+        for mine, bias, first in zip(
+            self.network.coefs_, self.network.intercepts_, workload.tensors(), strict=True
         ):
-            mine[:], bias[:] = weight.T, first
+            mine[:], bias[:] = first["weight"].T, first["bias"]
         del self.network._optimizer
 
     def _fit(self, order: Labels) -> None:
@@ -223,7 +263,8 @@ class Jax:
         self.jax, self.workload, self.scans = jax, workload, scans
         self.x, self.y = self._images(workload.x), jax.numpy.asarray(workload.y)
         parameters = [
-            (jax.numpy.asarray(self._kernel(w)), jax.numpy.asarray(b)) for w, b in workload.pairs()
+            {name: jax.numpy.asarray(self._kernel(name, t)) for name, t in tensors.items()}
+            for tensors in workload.tensors()
         ]
         m, v = (jax.tree.map(jax.numpy.zeros_like, parameters) for _ in range(2))
         self.state: Any = (parameters, m, v, jax.numpy.zeros(()))
@@ -235,8 +276,12 @@ class Jax:
         x = self.jax.numpy.asarray(rows.reshape(-1, *self.workload.shape))
         return x.transpose(0, 2, 3, 1) if self.workload.has_images else x
 
-    def _kernel(self, weight: Tensor) -> Tensor:
-        """Return a weight as (in, out), or a filter as (height, width, in, out)."""
+    def _kernel(self, kind: str, weight: Tensor) -> Tensor:
+        """Return a weight as (in, out), of all gates, or a filter as (height, width, in, out)."""
+        if kind not in ("weight", "recurrent"):
+            return weight.ravel()
+        if weight.ndim == 3:
+            return np.ascontiguousarray(weight.reshape(-1, weight.shape[2]).T)
         for layer in self.workload.layers:
             if isinstance(layer, spec.Conv2dLayer) and len(weight) == layer.filters:
                 filters = weight.reshape(layer.filters, -1, layer.kernel, layer.kernel)
@@ -247,20 +292,49 @@ class Jax:
         lax, nn, learnt = self.jax.lax, self.jax.nn, iter(parameters)
         for layer in self.workload.layers:
             if isinstance(layer, spec.Conv2dLayer):
-                (kernel, bias), padding = next(learnt), [(layer.padding, layer.padding)] * 2
-                last = ("NHWC", "HWIO", "NHWC")
+                own, padding = next(learnt), [(layer.padding, layer.padding)] * 2
+                kernel, last = own["weight"], ("NHWC", "HWIO", "NHWC")
                 z = lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=last)
-                x = nn.relu(z + bias)
+                x = nn.relu(z + own["bias"])
             elif isinstance(layer, spec.MaxPool2dLayer):
                 window = (1, layer.window, layer.window, 1)
                 x = lax.reduce_window(x, -np.inf, lax.max, window, window, "VALID")
             elif isinstance(layer, spec.FlattenLayer):
                 x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+            elif isinstance(layer, spec.RecurrentLayer):
+                x = self._last_state(layer, next(learnt), x)
             else:
-                weight, bias = next(learnt)
-                x = nn.relu(x @ weight + bias)
-        weight, bias = next(learnt)
-        return x @ weight + bias
+                own = next(learnt)
+                x = nn.relu(x @ own["weight"] + own["bias"])
+        own = next(learnt)
+        return x @ own["weight"] + own["bias"]
+
+    def _last_state(self, layer: spec.RecurrentLayer, own: Any, x: Any) -> Any:
+        """Return the last state, the products with the inputs of all steps made before."""
+        nn, jnp = self.jax.nn, self.jax.numpy
+        fed = x.swapaxes(0, 1) @ own["weight"] + own["bias"]
+        start = jnp.zeros((len(x), layer.units))
+
+        def rnn(h: Any, z: Any) -> Any:
+            h = jnp.tanh(z + h @ own["recurrent"])
+            return h, None
+
+        def gru(h: Any, z: Any) -> Any:
+            r, u, n = jnp.split(z, 3, axis=1)
+            on_r, on_u, on_n = jnp.split(h @ own["recurrent"], 3, axis=1)
+            candidate = jnp.tanh(n + nn.sigmoid(r + on_r) * (on_n + own["recurrent_bias"]))
+            return candidate + nn.sigmoid(u + on_u) * (h - candidate), None
+
+        def lstm(state: Any, z: Any) -> Any:
+            h, c = state
+            o, f, i, g = jnp.split(z + h @ own["recurrent"], 4, axis=1)
+            c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
+            return (nn.sigmoid(o) * jnp.tanh(c), c), None
+
+        if isinstance(layer, spec.LstmLayer):
+            return self.jax.lax.scan(lstm, (start, start), fed)[0][0]
+        step = rnn if isinstance(layer, spec.RnnLayer) else gru
+        return self.jax.lax.scan(step, start, fed)[0]
 
     def _loss(self, parameters: Any, x: Any, y: Any) -> Any:
         jnp, z = self.jax.numpy, self._forward(parameters, x)

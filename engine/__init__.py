@@ -1,4 +1,4 @@
-"""The engine: feed-forward networks trained by backpropagation, in NumPy alone.
+"""The engine: feed-forward and recurrent networks trained by backpropagation, in NumPy alone.
 
 It knows no HTTP, no database and no job. Read it in this order:
 

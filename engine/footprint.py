@@ -615,7 +615,8 @@ def _each(layers: Sequence[spec.Layer]) -> Iterator[spec.Layer]:
 
 
 def _is_orthogonal(layer: spec.Layer) -> bool:
-    return getattr(layer, "initializer", None) == "orthogonal"
+    given = getattr(layer, "initializer", None) == "orthogonal"
+    return given or isinstance(layer, spec.RecurrentLayer)
 
 
 class _Hollow(np.ndarray[Any, Any]):

@@ -24,6 +24,7 @@ from engine.layers.embedding import Embedding
 from engine.layers.equilibrium import Equilibrium
 from engine.layers.layer import Layer
 from engine.layers.normalization import BatchNorm, LayerNorm
+from engine.layers.recurrent import Recurrent
 from engine.layers.residual import Residual
 from engine.wires import Bound, Wire, Workspace
 
@@ -67,6 +68,13 @@ class Inputs:
         return Inputs(((width + masked) * steps,), levels, steps, masked)
 
     @property
+    def sequence(self) -> Shape | None:
+        """The steps of an example, and the numbers of one, without the mask; None if it is none."""
+        if self.steps is None:
+            return None
+        return self.steps, self.units // self.steps - self.masked
+
+    @property
     def units(self) -> int:
         """How many numbers one example has."""
         return math.prod(self.shape)
@@ -103,7 +111,7 @@ class Architecture:
         SpecError
             A layer cannot take what the one before it gives.
         """
-        layers = dict(_layers(self.hidden.layers, self.inputs.shape, "layers", self.inputs.levels))
+        layers = dict(_layers(self.hidden.layers, self.inputs.shape, "layers", self.inputs))
         shape = _last_shape(layers, self.inputs.shape)
         last = spec.DenseLayer(units=self.outputs, activation="identity")
         return {**layers, f"layers.{len(self.hidden.layers)}": Dense(last, shape)}
@@ -224,7 +232,7 @@ class Network:
             Whether the gradient is wanted at the input as well.
         """
         units = self.architecture.inputs.units
-        wire = source = workspace.wire(units, learns=to_input, moves=True)
+        wire = source = workspace.source = workspace.wire(units, learns=to_input, moves=True)
         bound = {}
         for name, layer in self.layers.items():
             bound[name] = layer.bind(wire, workspace)
@@ -384,19 +392,50 @@ def _last_shape(layers: Mapping[str, Layer], shape: Shape) -> Shape:
 
 
 def _layers(
-    settings: Sequence[spec.Layer], shape: Shape, where: str, levels: Mapping[int, int]
+    settings: Sequence[spec.Layer], shape: Shape, where: str, inputs: Inputs | None = None
 ) -> Iterator[tuple[str, Layer]]:
-    """Make layers, each for the shape that the one before it gives."""
+    """Make layers, each for the shape that the one before it gives.
+
+    Those of a block are not told of the network's inputs.
+    """
+    sequence = None if inputs is None else inputs.sequence
     for position, layer in enumerate(settings):
         name = f"{where}.{position}"
         path = f"/network/{name.replace('.', '/')}"
-        made = _layer(layer, shape, name, path, levels if position == 0 else {})
+        if inputs is not None and isinstance(layer, spec.RecurrentLayer):
+            made: Layer = _recurrent(layer, sequence, inputs, path)
+        else:
+            levels = inputs.levels if inputs is not None and position == 0 else {}
+            made = _layer(layer, shape, name, path, levels)
         if min(made.output_shape) < 1:
             raise SpecError(path, f"nothing is left of an image of {_words(shape)}")
         yield name, made
         shape = made.output_shape
+        if isinstance(made, Recurrent):
+            sequence = made.sequence
+        elif not isinstance(made, _BY_NUMBER):
+            sequence = None
         if isinstance(layer, spec.DenseLayer | spec.Conv2dLayer) and layer.activation != "identity":
             yield f"{name}.activation", Activation(layer.activation, shape, within=True)
+
+
+_BY_NUMBER = (Activation, Dropout, BatchNorm, LayerNorm)
+"""Layers that leave every number in its place, so that a sequence stays one."""
+
+
+def _recurrent(
+    layer: spec.RecurrentLayer, sequence: Shape | None, inputs: Inputs, path: str
+) -> Recurrent:
+    if sequence is None:
+        reason, advice = "single rows come in", "say in `sequence` how they follow on each other"
+        if inputs.sequence is not None:
+            reason = "what the layer before it gives is none"
+            advice = "put it first, or behind recurrent layers with `return_sequences`"
+        raise SpecError(path, f"it reads sequences, but {reason}; {advice}")
+    if layer.return_sequences and layer.pooling is not None:
+        reason = "with `return_sequences` every step is answered; leave one of the two out"
+        raise SpecError(f"{path}/pooling", reason)
+    return Recurrent(layer, sequence, masked=inputs.masked)
 
 
 def _layer(
@@ -413,7 +452,7 @@ def _layer(
             raise SpecError(f"{path}/shape", f"{_words(layer.shape)} is not {had}")
         return Reshape(shape, tuple(layer.shape))
     if isinstance(layer, spec.ResidualLayer):
-        block = dict(_layers(layer.layers, shape, f"{name}.layers", {}))
+        block = dict(_layers(layer.layers, shape, f"{name}.layers"))
         if _last_shape(block, shape) != shape:
             gives = f"{_words(_last_shape(block, shape))}, but takes {_words(shape)}"
             raise SpecError(path, f"the block gives {gives}; both must be the same")

@@ -221,6 +221,44 @@ class EquilibriumLayer(Spec):
     """Ends the adjoint's series after so many terms; it is relaxed to `tolerance` unless given."""
 
 
+class RecurrentLayer(Spec):
+    """Units that read a sequence step by step, and see what they were a step before."""
+
+    type: Literal["rnn", "gru", "lstm"]
+    units: int = Field(ge=1, le=MAX_UNITS)
+    """How many units; with `bidirectional` so many in each direction."""
+    bidirectional: bool = False
+    """Whether as many units again read from the end to the beginning."""
+    return_sequences: bool = False
+    """Whether every step is answered, for a recurrent layer above, instead of the whole."""
+    pooling: Literal["last", "mean", "max"] | None = None
+    """What is made of all steps: the `last` state of each direction unless given.
+
+    Or the `mean`, or the `max` of each unit. Padding does not count."""
+    truncation: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    """Through how many steps a gradient goes back at most; through all unless given."""
+
+
+class RnnLayer(RecurrentLayer):
+    """A recurrent layer: `h = activation(weight @ x + recurrent @ h + bias)`."""
+
+    type: Literal["rnn"] = "rnn"
+    activation: Literal["tanh", "relu"] = "tanh"
+    """The function applied to each unit's sum."""
+
+
+class GruLayer(RecurrentLayer):
+    """Gated recurrent units, whose state is mixed from what it was and a candidate."""
+
+    type: Literal["gru"] = "gru"
+
+
+class LstmLayer(RecurrentLayer):
+    """Long short-term memory: gates say what a cell forgets, takes in and shows."""
+
+    type: Literal["lstm"] = "lstm"
+
+
 BlockLayer = (
     DenseLayer
     | ActivationLayer
@@ -246,7 +284,14 @@ class ResidualLayer(Spec):
 
 
 Layer = Annotated[
-    BlockLayer | EmbeddingLayer | EquilibriumLayer | ResidualLayer, Field(discriminator="type")
+    BlockLayer
+    | EmbeddingLayer
+    | EquilibriumLayer
+    | RnnLayer
+    | GruLayer
+    | LstmLayer
+    | ResidualLayer,
+    Field(discriminator="type"),
 ]
 
 

@@ -87,7 +87,14 @@ class Workspace:
         in cache. The wire between them then does not show what it was before the activation.
     stack : Shape
         The leading axes of every wire: () for one network, (K,) for K that are stacked.
+
+    Attributes
+    ----------
+    source : Wire or None
+        What the network is fed through; it is where a mask of steps is found.
     """
+
+    source: Wire | None = None
 
     def __init__(
         self,

@@ -17,13 +17,34 @@ from engine.wires import Workspace
 
 TOLERANCE = 1e-6
 FLAT, IMAGE = (6,), (2, 7, 7)
+STEPS, PADDED = Inputs((2,)).repeated(4, masked=False), Inputs((2,)).repeated(4, masked=True)
 
 DENSE = spec.DenseLayer(units=6, activation="tanh")
 BARE = spec.DenseLayer(units=6, activation="identity", bias=False)
 EQUILIBRIUM = spec.EquilibriumLayer(units=5, tolerance=1e-13, max_iterations=1000)
+LSTM, GRU = spec.LstmLayer(units=3), spec.GruLayer(units=3)
 CONV = spec.Conv2dLayer(filters=3, kernel=3, activation="tanh")
 
-LAYERS: dict[type[spec.Spec], list[tuple[tuple[int, ...], list[Any]]]] = {
+
+def readings(layer: spec.RecurrentLayer) -> list[tuple[Inputs, list[Any]]]:
+    """Return a recurrent layer in all ways, with padding and without."""
+    ways: list[dict[str, Any]] = [
+        {},
+        {"pooling": "mean"},
+        {"pooling": "max"},
+        {"return_sequences": True},
+    ]
+    return [
+        (inputs, [layer.model_copy(update={**way, "bidirectional": both})])
+        for inputs in (STEPS, PADDED)
+        for way in ways
+        for both in (False, True)
+    ]
+
+
+SEQUENCES = {"return_sequences": True}
+
+LAYERS: dict[type[spec.Spec], list[tuple[Any, list[Any]]]] = {
     spec.DenseLayer: [(FLAT, [DENSE, BARE]), (IMAGE, [DENSE])],
     spec.ActivationLayer: [(FLAT, [BARE, spec.ActivationLayer(activation="gelu")])],
     spec.DropoutLayer: [(FLAT, [DENSE, spec.DropoutLayer(rate=0.5), DENSE])],
@@ -41,6 +62,18 @@ LAYERS: dict[type[spec.Spec], list[tuple[tuple[int, ...], list[Any]]]] = {
         (FLAT, [EQUILIBRIUM]),
         (FLAT, [DENSE, EQUILIBRIUM.model_copy(update={"bias": False, "activation": "tanh"})]),
         (IMAGE, [CONV, EQUILIBRIUM.model_copy(update={"damping": 0.3}), DENSE]),
+    ],
+    spec.RnnLayer: [
+        *readings(spec.RnnLayer(units=3)),
+        (STEPS, [spec.RnnLayer(units=3, activation="relu", pooling="mean")]),
+    ],
+    spec.GruLayer: [
+        *readings(GRU),
+        (PADDED, [LSTM.model_copy(update=SEQUENCES), spec.DropoutLayer(rate=0.5), GRU, DENSE]),
+    ],
+    spec.LstmLayer: [
+        *readings(LSTM),
+        (STEPS, [GRU.model_copy(update=SEQUENCES), LSTM.model_copy(update=SEQUENCES), DENSE]),
     ],
     spec.ReshapeLayer: [((18,), [spec.ReshapeLayer(shape=[2, 3, 3]), CONV])],
     spec.FlattenLayer: [(IMAGE, [CONV, spec.FlattenLayer(), DENSE])],
@@ -76,7 +109,7 @@ def rng() -> np.random.Generator:
 
 def built(layers, shape, outputs, rng, output="softmax", levels=None):
     """Return a float64 network whose biases are not 0 either."""
-    inputs = Inputs(shape, levels or {})
+    inputs = shape if isinstance(shape, Inputs) else Inputs(shape, levels or {})
     network = Architecture(spec.NetworkSpec(layers=layers), inputs, outputs, output).build(
         "float64"
     )
@@ -87,8 +120,11 @@ def built(layers, shape, outputs, rng, output="softmax", levels=None):
 
 def drawn(loss, task, shape, outputs, rng, batch=5):
     """Return rows with their ones, and targets that suit the loss."""
-    rows = np.ones((batch, int(np.prod(shape)) + 1))
+    inputs = shape if isinstance(shape, Inputs) else Inputs(shape)
+    rows = np.ones((batch, inputs.units + 1))
     rows[:, :-1] = rng.standard_normal((batch, rows.shape[1] - 1))
+    if inputs.masked:
+        rows[:, -1 - inputs.steps : -1] = np.arange(inputs.steps) < [[4], [1], [3], [0], [2]]
     if task == "classification":
         labels = rng.integers(0, max(outputs, 2), batch)
         classes = np.arange(1, 2) if outputs == 1 else np.arange(outputs)
@@ -135,8 +171,12 @@ def test_every_layer_agrees_with_central_differences_while_learning(shape, layer
     assert slope_error(value, start, network.gradient.copy(), rng) < TOLERANCE
 
 
-WITH_SLOPE = [(shape, layers) for shape, layers in CASES if layers[0].type != "embedding"]
-"""All but those whose inputs are codes, which have no slope."""
+WITH_SLOPE = [
+    (shape, layers)
+    for shape, layers in CASES
+    if layers[0].type != "embedding" and shape is not PADDED
+]
+"""All but those whose inputs are codes or a mask, which have no slope."""
 
 
 @pytest.mark.parametrize(("shape", "layers"), WITH_SLOPE, ids=lambda case: str(case)[:60])

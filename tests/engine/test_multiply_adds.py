@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.data.profiling import ColumnProfile
 from engine.errors import SpecError
 from engine.footprint import check_multiply_adds, multiply_adds
 from tests.engine.test_footprint import COLUMNS, PICTURES, asked, dense
@@ -44,6 +45,16 @@ def test_a_layer_that_relaxes_takes_all_iterations_that_it_may():
     hidden = 1 * 3 + 50 * 3 * 3
     there, back = hidden + 3 * 1, hidden + 2 * (3 * 1)
     assert counted(network={"layers": [layer]}) == 100 * (there + back)
+
+
+def test_a_recurrent_layer_meets_each_weight_of_each_gate_at_every_step():
+    series = [*COLUMNS, ColumnProfile("t", "integer", missing=0, distinct=100, min=0.0, max=99.0)]
+    layer = {"type": "gru", "units": 3, "bidirectional": True}
+    fields = {"features": ["x"], "sequence": {"order": "t", "window": 10}}
+    found = counted(series, network={"layers": [layer]}, **fields)
+    hidden = 10 * 2 * 3 * 3 * (2 + 3)
+    there, back = hidden + 6 * 1, hidden + 2 * (6 * 1)
+    assert found == 90 * (there + back)
 
 
 def test_a_block_is_its_layers_and_a_sum():

@@ -243,6 +243,8 @@ def test_threads_share_one_network(rng):
 
 
 IMAGE = Inputs((1, 6, 6))
+SERIES = Inputs((2,), {0: 3}).repeated(5, masked=False)
+GRU = spec.GruLayer(units=3)
 CONV = spec.Conv2dLayer(filters=2, kernel=3)
 
 
@@ -265,6 +267,21 @@ CONV = spec.Conv2dLayer(filters=2, kernel=3)
             "first layer",
         ),
         ([spec.EmbeddingLayer()], Inputs((4,)), "/network/layers/0", "one is a category"),
+        ([GRU], Inputs((4,)), "/network/layers/0", "single rows come in; say in `sequence`"),
+        (
+            [GRU, GRU],
+            SERIES,
+            "/network/layers/1",
+            "behind recurrent layers with `return_sequences`",
+        ),
+        ([spec.DenseLayer(units=10), GRU], SERIES, "/network/layers/1", "is none; put it first"),
+        ([spec.EmbeddingLayer(), GRU], SERIES, "/network/layers/1", "is none; put it first"),
+        (
+            [GRU.model_copy(update={"return_sequences": True, "pooling": "max"})],
+            SERIES,
+            "/network/layers/0/pooling",
+            "leave one of the two out",
+        ),
     ],
 )
 def test_layers_that_do_not_fit_together_are_refused_where_it_shows(layers, inputs, path, words):

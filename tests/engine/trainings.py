@@ -128,6 +128,12 @@ RESIDUAL = {
 }
 EMBEDDED = {"layers": [{"type": "embedding", "dimensions": 64}, {"type": "dense", "units": 128}]}
 SETTLING = {"layers": [{"type": "equilibrium", "units": 256, "max_iterations": 60}]}
+READING = {
+    "layers": [
+        {"type": "gru", "units": 32, "bidirectional": True, "return_sequences": True},
+        {"type": "lstm", "units": 32, "pooling": "max"},
+    ]
+}
 WIDE = dense(2048, 2048)
 ONCE = {"epochs": 1, "batch_size": 256}
 FEW = {"epochs": 3}
@@ -218,6 +224,14 @@ CASES = {
     "whole series": Case(
         series(3000, 50),
         {"features": ["x0", "x1"], "sequence": {"order": "t", "group": "s", "mask": True}},
+    ),
+    "recurrent": Case(
+        series(1000, 50),
+        {
+            "features": ["x0", "x1"],
+            "network": READING,
+            "sequence": {"order": "t", "group": "s", "mask": True},
+        },
     ),
     "equilibrium": Case(
         numbers(20_000, 10),

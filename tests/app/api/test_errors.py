@@ -215,6 +215,7 @@ def test_what_is_missing_is_pointed_to(library, iris, missing):
             "/network/layers/0/type",
             "unknown 'dens', expected one of dense, activation, dropout, batch_norm, layer_norm, "
             "reshape, flatten, conv2d, max_pool2d, average_pool2d, embedding, equilibrium, "
+            "rnn, gru, lstm, "
             "residual; did you mean 'dense'?",
         ),
         (

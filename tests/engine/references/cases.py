@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from engine import spec
+from engine.network import Inputs
 
 STEPS, BATCH = 20, 12
 FLAT, IMAGE = (6,), (2, 6, 6)
@@ -28,7 +29,11 @@ class Case:
     layers : list of dict
     loss, optimizer : dict
     shape : tuple of int
-        Of one example.
+        Of one example, or of one step of a sequence.
+    length : int, optional
+        How many steps a sequence has.
+    padded : bool
+        Whether some have fewer.
     """
 
     name: str
@@ -36,6 +41,14 @@ class Case:
     loss: dict[str, Any] = field(default_factory=lambda: {"type": "cross_entropy"})
     optimizer: dict[str, Any] = field(default_factory=lambda: {"type": "sgd", "learning_rate": 0.1})
     shape: tuple[int, ...] = FLAT
+    length: int | None = None
+    padded: bool = False
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the network is fed."""
+        inputs = Inputs(self.shape)
+        return inputs if self.length is None else inputs.repeated(self.length, masked=self.padded)
 
     @property
     def task(self) -> spec.Task:
@@ -69,7 +82,15 @@ def _layers(name: str, *layers: dict[str, Any], shape: tuple[int, ...] = FLAT) -
     return Case(f"layer {name}", layers=list(layers), shape=shape)
 
 
+def _sequences(name: str, *layers: dict[str, Any], padded: bool = False) -> Case:
+    adam = {"type": "adam", "learning_rate": 0.01}
+    layers_spec = list(layers)
+    return Case(f"layer {name}", layers_spec, optimizer=adam, shape=(3,), length=7, padded=padded)
+
+
 DENSE = {"type": "dense", "units": 6, "activation": "tanh"}
+RNN, GRU, LSTM = ({"type": name, "units": 5} for name in ("rnn", "gru", "lstm"))
+MEAN, BOTH, EACH = {"pooling": "mean"}, {"bidirectional": True}, {"return_sequences": True}
 CONV = {"type": "conv2d", "filters": 3, "kernel": 3, "activation": "tanh"}
 
 CASES = [
@@ -101,13 +122,25 @@ CASES = [
     _layers("conv2d batch_norm", CONV, {"type": "batch_norm"}, {"type": "flatten"}, shape=IMAGE),
     _layers("max_pool2d", CONV, {"type": "max_pool2d"}, shape=IMAGE),
     _layers("average_pool2d", CONV, {"type": "average_pool2d"}, shape=IMAGE),
+    _sequences("rnn", RNN),
+    _sequences("rnn relu mean", {**RNN, "activation": "relu", **MEAN}),
+    _sequences("rnn padded", {**RNN, **MEAN}, padded=True),
+    _sequences("gru", GRU),
+    _sequences("gru padded max", {**GRU, "pooling": "max"}, padded=True),
+    _sequences("gru stacked", {**GRU, **BOTH, **EACH}, {**GRU, **BOTH}),
+    _sequences("lstm", LSTM),
+    _sequences("lstm padded mean", {**LSTM, **MEAN}, padded=True),
+    _sequences("lstm padded stacked", {**LSTM, **BOTH, **EACH}, {**LSTM, **BOTH}, padded=True),
 ]
 
 
 def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Return rows of shape (BATCH, inputs), and labels or targets."""
     rng = np.random.default_rng(1986)
-    x = rng.standard_normal((BATCH, int(np.prod(case.shape))))
+    x = rng.standard_normal((BATCH, case.inputs.units))
+    if case.length is not None and case.padded:
+        lengths = 1 + np.arange(BATCH) % case.length
+        x[:, -case.length :] = np.arange(case.length) < lengths[:, None]
     if case.task == "classification":
         return x, rng.integers(0, max(case.outputs, 2), BATCH)
     counts = rng.poisson(2.0, (BATCH, case.outputs)).astype(np.float64)

@@ -72,6 +72,82 @@ class Layer(nn.Module):
         return self.activation(self.inner(x))
 
 
+class Recurrent(nn.Module):
+    """PyTorch's own layer by our tensors: its gates are in another order, and have two biases."""
+
+    KINDS = {"rnn": (nn.RNN, [0]), "gru": (nn.GRU, [0, 1, 2]), "lstm": (nn.LSTM, [2, 1, 3, 0])}
+    """And which of our gates comes first with it, second, and so on."""
+
+    def __init__(self, settings: dict[str, Any], inputs: int) -> None:
+        super().__init__()
+        kind, self.order = self.KINDS[settings["type"]]
+        units, both = settings["units"], settings.get("bidirectional", False)
+        extra = {"nonlinearity": settings["activation"]} if "activation" in settings else {}
+        self.inner = [kind(inputs, units, batch_first=True, bidirectional=both, **extra)]
+        self.settings, gates = settings, len(self.order)
+        for prefix in ("", "reverse_") if both else ("",):
+            shapes = {"weight": (gates, units, inputs), "recurrent": (gates, units, units)}
+            shapes |= {"bias": (gates, units)}
+            shapes |= {"recurrent_bias": (units,)} if kind is nn.GRU else {}
+            for name, shape in shapes.items():
+                self.register_parameter(prefix + name, nn.Parameter(0.4 * torch.randn(shape)))
+
+    def tensors(self, prefix: str, suffix: str) -> dict[str, torch.Tensor]:
+        own = {name.removeprefix(prefix): p for name, p in self.named_parameters()}
+        theirs = {"weight": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih"}
+        found = {v: own[k][self.order].flatten(0, 1) for k, v in theirs.items()}
+        found["bias_hh"] = torch.zeros_like(found["bias_ih"])
+        if "recurrent_bias" in own:
+            found["bias_hh"] = torch.cat(
+                [found["bias_hh"][: -len(own["recurrent_bias"])], own["recurrent_bias"]]
+            )
+        return {f"{name}_l0{suffix}": tensor for name, tensor in found.items()}
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        tensors = self.tensors("", "")
+        if self.settings.get("bidirectional"):
+            tensors |= self.tensors("reverse_", "_reverse")
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
+        states, last = torch.func.functional_call(self.inner[0], tensors, (packed,))
+        states, _ = nn.utils.rnn.pad_packed_sequence(
+            states, batch_first=True, total_length=x.shape[1]
+        )
+        if self.settings.get("return_sequences"):
+            return states
+        there = (torch.arange(x.shape[1]) < lengths[:, None])[..., None]
+        if self.settings.get("pooling") == "mean":
+            return states.sum(1) / lengths[:, None]
+        if self.settings.get("pooling") == "max":
+            return states.masked_fill(~there, -torch.inf).amax(1)
+        last = last[0] if isinstance(last, tuple) else last
+        return torch.cat(list(last), dim=1)
+
+
+class Sequences(nn.Module):
+    """Recurrent layers on steps that lie as our networks are fed them, and a linear one."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.case, width = case, case.shape[0]
+        self.layers = nn.ModuleList()
+        for settings in case.layers:
+            self.layers.append(Recurrent(settings, width))
+            width = settings["units"] * (1 + settings.get("bidirectional", False))
+        self.last = nn.Linear(width, case.outputs)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        steps, (width,) = self.case.length, self.case.shape
+        x = rows[:, : steps * width].reshape(-1, steps, width)
+        lengths = torch.full((len(x),), steps)
+        if self.case.padded:
+            lengths = rows[:, -steps:].sum(1).to(torch.int64)
+        for layer in self.layers:
+            x = layer(x, lengths)
+        return self.last(x)
+
+
 def build(layers: list[dict[str, Any]], shape: tuple[int, ...]) -> nn.Sequential:
     made, x = nn.Sequential(), torch.zeros(2, *shape)
     for settings in layers:
@@ -136,12 +212,13 @@ def clip_norm(network: nn.Module, norm: float) -> None:
 
 def train(case: Case) -> dict[str, np.ndarray]:
     torch.manual_seed(sum(map(ord, case.name)))
-    network = build(
-        [*case.layers, {"type": "dense", "units": case.outputs, "activation": "identity"}],
-        case.shape,
-    )
+    last = {"type": "dense", "units": case.outputs, "activation": "identity"}
     x, y = map(torch.from_numpy, data(case))
-    x = x.reshape(-1, *case.shape)
+    if case.length is None:
+        network: nn.Module = build([*case.layers, last], case.shape)
+        x = x.reshape(-1, *case.shape)
+    else:
+        network = Sequences(case)
     optimizer = optimizer_of(case.optimizer, network)
     values = {f"start/{i}": p.detach().numpy().copy() for i, p in enumerate(network.parameters())}
     losses = []

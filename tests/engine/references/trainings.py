@@ -15,25 +15,25 @@ from pydantic import TypeAdapter
 from engine import spec
 from engine.data.batches import Examples
 from engine.losses import bind_loss
-from engine.network import Architecture, Inputs
+from engine.network import Architecture
 from engine.optimizers import build_optimizer, needs_preparation, prepare_gradient
 from engine.wires import Workspace
 from tests.engine.references.cases import BATCH, CASES, STEPS, Case, data
 
 VALUES = np.load(Path(__file__).with_name("values.npz"))
-LEARNT = ("weight", "bias", "scale", "shift")
+LEARNT = ("weight", "bias", "scale", "shift", "recurrent", "recurrent_bias")
 
 
 def run(case: Case, dtype: str) -> tuple[Any, list[Any], Any]:
     """Train as the reference did; return losses, tensors and the outputs of a prediction."""
     network = Architecture(
         spec.NetworkSpec.model_validate({"layers": case.layers}),
-        Inputs(case.shape),
+        case.inputs,
         case.outputs,
         "identity",
     ).build(dtype)
     network.initialize(np.random.default_rng(0))
-    learnt = {k: v for k, v in network.tensors().items() if k.rsplit(".")[-1] in LEARNT}
+    learnt = {k: v for k, v in network.tensors().items() if _kind(k) in LEARNT}
     for i, tensor in enumerate(learnt.values()):
         tensor[:] = VALUES[f"{case.name}/start/{i}"].reshape(tensor.shape)
 
@@ -57,6 +57,10 @@ def run(case: Case, dtype: str) -> tuple[Any, list[Any], Any]:
             prepare_gradient(settings, optimizer)
         optimizer.step(settings.learning_rate, losses[-1], lambda: losses[-1])
     return np.array(losses), list(learnt.values()), network.predict(rows)
+
+
+def _kind(name: str) -> str:
+    return name.rsplit(".")[-1].removeprefix("reverse_")
 
 
 def compared(case: Case, dtype: str) -> Iterator[tuple[Any, Any]]:
