@@ -373,7 +373,7 @@ class _Training:
     def _y_bytes(self) -> int:
         """Of the targets of a row, and of how much it counts."""
         s = self.settings
-        row = CELL_BYTES if self._classifies else self._itemsize * len(s.targets)
+        row = CELL_BYTES if self._classifies else self._itemsize * self._architecture.outputs
         if s.sample_weight is not None or s.class_weights is not None:
             row += self._itemsize
         return row
@@ -413,7 +413,8 @@ class _Training:
         features = [self._profile[name] for name in s.features]
         rows = self._all_rows
         read = max(_reading_bytes(c, self._choice(c), rows) for c in features)
-        targets = 0 if self._classifies else FITTING_CELLS * CELL_BYTES * len(s.targets) * s.horizon
+        outputs = 0 if self._classifies else self._architecture.outputs
+        targets = FITTING_CELLS * CELL_BYTES * outputs
         on_the_way = max(read, targets * rows, LABELLING_BYTES * rows)
         return Parts({"/dataset": on_the_way}) + self._copies()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine import spec
 from engine.arrays import Labels, Matrix, Vector
+from engine.data import quantiles
 from engine.data.batches import Examples
 from engine.data.encoding import check_present
 from engine.data.preprocessing import FeatureEncoder
@@ -25,7 +26,12 @@ from engine.data.table import InputColumn, Table
 from engine.data.targets import ClassEncoder, TargetScaler, has_targets
 from engine.data.windows import Windows
 from engine.errors import DataError, SchemaError
-from engine.metrics import classification_metrics, confusion, regression_metrics
+from engine.metrics import (
+    classification_metrics,
+    confusion,
+    quantile_metrics,
+    regression_metrics,
+)
 from engine.network import Architecture, Inputs, Network
 from engine.spec import ResolvedSpec
 from engine.training import TrainingData, architecture_of
@@ -156,7 +162,9 @@ def _prepare(
 ) -> Prepared:
     features = FeatureEncoder.fit(training, settings.features, settings.columns)
     scales = not isinstance(settings.loss, spec.Poisson)
-    target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
+    target = classes or TargetScaler.fit(
+        training, settings.targets, scales=scales, quantiles=settings.quantiles
+    )
     encode = Encode(settings, features, target)
     data = TrainingData(
         encode(training, encode.row_weights(training)),
@@ -212,6 +220,7 @@ def _prepare_sequences(
         scales=not isinstance(settings.loss, spec.Poisson),
         horizon=settings.horizon,
         bases=training.bases,
+        quantiles=settings.quantiles,
     )
     encode = Encode(settings, features, target)
     x, held_out, notes = encode.steps(training), None, training.notes
@@ -239,7 +248,7 @@ def architecture_for(
 
 def _outputs(settings: ResolvedSpec, target: ClassEncoder | TargetScaler) -> int:
     if isinstance(target, TargetScaler):
-        return len(target.mean)
+        return target.outputs
     return 1 if isinstance(settings.loss, spec.BinaryCrossEntropy) else len(target.classes)
 
 
@@ -315,7 +324,18 @@ def measure_of(
     """Return what tells how good predictions are, in the targets' own units."""
     if isinstance(target, ClassEncoder):
         return classification_metrics
-    return lambda y, t: regression_metrics(target.invert(y, bases), target.invert(t, bases))
+
+    def measure(y: Matrix, t: Matrix) -> dict[str, float]:
+        true = target.invert(t, bases)[:, :: target.copies]
+        return number_metrics(target.invert(y, bases), true, target.quantiles)
+
+    return measure
+
+
+def number_metrics(y: Matrix, t: Matrix, levels: tuple[float, ...]) -> dict[str, float]:
+    """Measure numbers, or quantiles of them side by side, against the true numbers ``t``."""
+    metrics = regression_metrics(quantiles.values(y, levels), t)
+    return metrics | quantile_metrics(quantiles.apart(y, levels), t, levels) if levels else metrics
 
 
 CONFUSION_CLASSES = 100
@@ -390,6 +410,15 @@ class Model:
         """The same as names in JSON: ``false``, ``1`` or ``setosa``; None for regression."""
         return self.target.names if isinstance(self.target, ClassEncoder) else None
 
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The quantiles of every number that `predict` returns; empty where it is the number."""
+        return self.settings.quantiles
+
+    def values(self, y: Matrix) -> Matrix:
+        """Return of predicted numbers, or quantiles, the one value for each target and step."""
+        return quantiles.values(y, self.quantiles)
+
     def output(self, name: Any) -> int:
         """Return the position of a class, or of a target; raises `SchemaError` where it is none."""
         return ClassEncoder("output", self.classes or self.outputs).label(name)
@@ -408,7 +437,8 @@ class Model:
         Returns
         -------
         Matrix of shape (examples, classes) or (examples, targets * horizon)
-            Probabilities, or values in the targets' own units.
+            Probabilities, or values in the targets' own units. Where `quantiles` are predicted
+            each value is as many of them, side by side and rising.
 
         Raises
         ------
@@ -482,7 +512,7 @@ class Model:
     def _measured(self, y: Matrix, table: Table) -> Evaluation:
         """Measure predictions against the targets in a table."""
         if not isinstance(self.target, ClassEncoder):
-            metrics = regression_metrics(y, self.target.raw(table))
+            metrics = number_metrics(y, self.target.raw(table), self.quantiles)
             return Evaluation(len(y), metrics, None)
         labels = self.target.transform(table)
         few = len(self.target.classes) <= CONFUSION_CLASSES

@@ -97,7 +97,9 @@ def prepare_on_disk(
         held_out = taken(other, found)
         sources.append((validation, np.where(found, VALIDATION, NONE).astype(np.uint8)))
     scales = not isinstance(settings.loss, spec.Poisson)
-    target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
+    target = classes or TargetScaler.fit(
+        training, settings.targets, scales=scales, quantiles=settings.quantiles
+    )
     encode = Encode(settings, features, target)
     file = _write(sources, encode, scratch)
 

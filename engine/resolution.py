@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from engine import spec
+from engine.data import quantiles
 from engine.data.choices import check_text, decide, id_note, most_inputs, path_of
 from engine.data.encoding import TEXTS
 from engine.data.preprocessing import input_shape
@@ -323,7 +324,18 @@ def _loss(asked: TrainingSpec, task: Task, targets: Sequence[ColumnProfile]) -> 
         if isinstance(loss, spec.Poisson) and isinstance(target.min, float) and target.min < 0:
             reason = f"poisson needs counts, but {target.name!r} goes down to {target.min:g}"
             raise SpecError("/loss", reason)
+    if isinstance(loss, spec.Quantile):
+        _check_quantile_names(asked.targets, loss.levels)
     return loss
+
+
+def _check_quantile_names(targets: Sequence[str], levels: Sequence[float]) -> None:
+    """Refuse a target that is called as a quantile of another one is to be."""
+    for name in targets:
+        for taken in quantiles.names(name, levels):
+            if taken in targets:
+                reason = f"{taken!r} is what a quantile of {name!r} will be called"
+                raise SpecError("/target", f"{reason}; leave one of the two out")
 
 
 def outputs_of(
@@ -334,7 +346,8 @@ def outputs_of(
 ) -> int:
     """Return how many outputs the network has."""
     if task == "regression":
-        return len(targets) * (1 if sequence is None else sequence.horizon or 1)
+        values = len(targets) * (1 if sequence is None else sequence.horizon or 1)
+        return values * (len(loss.levels) if isinstance(loss, spec.Quantile) else 1)
     return 1 if isinstance(loss, spec.BinaryCrossEntropy) else targets[0].distinct or 1
 
 

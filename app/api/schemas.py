@@ -770,6 +770,8 @@ class Prediction(BaseModel):
     probabilities: dict[str, float] | None = None
     value: float | list[float] | None = None
     values: dict[str, float | list[float]] | None = None
+    quantiles: dict[str, float | list[float] | dict[str, float | list[float]]] | None = None
+    """By the loss `quantile`, rising; each as `value` or `values` is."""
 
 
 class Predictions(Answered):
