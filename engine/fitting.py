@@ -16,9 +16,10 @@ from engine.checkpoint import dump_states, load_states
 from engine.data.formats.stored import StoredRows
 from engine.data.table import Table
 from engine.folds import CrossValidation, FoldsState
-from engine.model import Model, Prepared, prepare, prepare_folds
+from engine.model import Model
 from engine.network import Network
 from engine.outofcore import prepare_on_disk
+from engine.preparation import Prepared, prepare, prepare_folds
 from engine.spec import ResolvedSpec, ValidationFolds
 from engine.training import Progress, TrainingState, blank_state, start, train
 

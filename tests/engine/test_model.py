@@ -18,7 +18,8 @@ from engine.data.targets import ClassEncoder
 from engine.errors import DataError, SchemaError
 from engine.fitting import fit
 from engine.metrics import classification_metrics, regression_metrics
-from engine.model import SPLIT_STREAM, Model, prepare, prepare_folds
+from engine.model import Model
+from engine.preparation import SPLIT_STREAM, prepare, prepare_folds
 from engine.resolution import resolve
 from engine.spec import (
     PARAMETER_BUDGET,

@@ -12,7 +12,7 @@ from engine.data.windows import Windows
 from engine.errors import DataError, SchemaError
 from engine.fitting import fit
 from engine.footprint import multiply_adds
-from engine.model import prepare
+from engine.preparation import prepare
 from engine.resolution import resolve
 from engine.spec import PARAMETER_BUDGET, TrainingSpec, ValidationDataset
 from tests.engine.beginnings import table

@@ -13,7 +13,8 @@ from onnxruntime import InferenceSession, SessionOptions
 from app.export.model import onnx_of
 from engine.data.encoding import TEXTS
 from engine.data.table import Column, InputColumn, Table
-from engine.model import Model, prepare
+from engine.model import Model
+from engine.preparation import prepare
 from engine.scoring import numbers
 from engine.spec import ResolvedSpec
 from engine.training import start
