@@ -8,10 +8,12 @@ to the same model, bit for bit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.baselines import compare, regression_metrics
 from engine.checkpoint import dump_states, load_states
 from engine.data.formats.stored import StoredRows
 from engine.data.table import Table
@@ -85,6 +87,22 @@ def fit_from_disk(
     return _PlainFitting(prepared, settings, saved)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training.
+
+    Parameters
+    ----------
+    metrics : dict of str to float
+        Of the model, and of baselines.
+    notes : tuple of str
+        What was noticed in the data, and which baselines the model beats.
+    """
+
+    metrics: dict[str, float]
+    notes: tuple[str, ...]
+
+
 class Fitting(ABC):
     """A training from a table to a model.
 
@@ -144,6 +162,30 @@ class Fitting(ABC):
         """Return what predicts."""
         prepared = self.prepared
         return Model(self.settings, prepared.features, prepared.target, self._network())
+
+    def outcome(
+        self, model: Model, measured: Mapping[str, float], report: Callable[[], None]
+    ) -> Outcome:
+        """Measure what training does not: recursive forecasts over their horizon, and baselines.
+
+        Parameters
+        ----------
+        model : Model
+        measured : mapping of str to float
+            Of the epoch whose weights it has.
+        report : callable
+            Called every now and then.
+        """
+        prepared, sequence, metrics = self.prepared, self.settings.sequence, dict(measured)
+        if sequence is None or prepared.data.validation is None:
+            return Outcome(metrics, prepared.notes)
+        if sequence.recurs and prepared.held_out is not None:
+            metrics |= model.measure(prepared.held_out).metrics
+        baselines = prepared.baselines or regression_metrics(
+            prepared.data, self.settings, prepared.architecture, self.epoch, report
+        )
+        notes = prepared.notes + compare(metrics, baselines)
+        return Outcome({**metrics, **baselines}, notes)
 
 
 class _PlainFitting(Fitting):

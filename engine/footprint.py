@@ -209,13 +209,13 @@ def multiply_adds(
     """Count the multiply-adds of all layers in a training that no rule ends early.
 
     Of each row that is trained on, forward and back; of each that is measured on, forward; once an
-    epoch, and for every network of a cross-validation. What the optimizer does by itself, such as
-    the line search of L-BFGS, is not counted.
+    epoch, and for every network of a cross-validation; and of a recursive forecast once more for
+    each step. What the optimizer does by itself, such as the line search of L-BFGS, is not counted.
 
     Parameters are those of `footprint`.
     """
     training = _Training(settings, columns, rows, validation_rows)
-    return training.multiply_adds * settings.training.epochs
+    return training.multiply_adds * settings.training.epochs + training.recursion_multiply_adds
 
 
 def check_multiply_adds(count: int, limit: int) -> None:
@@ -266,6 +266,15 @@ class _Training:
         if self._folds:
             return self._examples * (self._folds * there_and_back + forward)
         return self._training_rows * there_and_back + self._measured_rows * forward
+
+    @property
+    def recursion_multiply_adds(self) -> int:
+        """Of a recursive forecast of all that is measured on, at the end."""
+        sequence = self.settings.sequence
+        if sequence is None or not sequence.recurs:
+            return 0
+        forward = self._architecture.multiply_adds(learns=False)
+        return self._measured_rows * forward * self.settings.horizon
 
     def _of_all(self, parts: Parts) -> Parts:
         """Return what is there for one network, for all: that of the folds is asked for by them."""

@@ -14,8 +14,8 @@ from engine.arrays import Matrix
 from engine.data import quantiles
 from engine.data.preprocessing import FeatureEncoder
 from engine.data.scaling import Numbers
-from engine.data.sequences import last_values, sequences
-from engine.data.table import InputColumn, Table
+from engine.data.sequences import Sequences, last_values, sequences
+from engine.data.table import Column, InputColumn, Table
 from engine.data.targets import ClassEncoder, TargetScaler, has_targets
 from engine.data.windows import Windows
 from engine.errors import DataError, SchemaError
@@ -192,27 +192,62 @@ class Model:
         """
         if (windows is None) != (self.sequence is None):
             raise DataError("the model takes sequences of rows, not single ones")
-        dtype, bases = self.network.numbers.dtype, None
-        if windows is None:
-            y = self.network.predict(self.features.transform(table, dtype))
-        else:
-            x = self.features.transform_steps(table, dtype, windows.steps)
-            y = self._predict_windows(x, windows)
-            if self.sequence is not None and self.sequence.relative:
-                bases = last_values(table, windows, self.settings.targets)
-        return self._answer(y, bases)
+        if self.sequence is None or windows is None:
+            x = self.features.transform(table, self.network.numbers.dtype)
+            return self._answer(self.network.predict(x))
+        return self._predict_windows(table, windows, self.sequence)
 
-    def _predict_windows(self, x: Matrix, windows: Windows) -> Matrix:
-        """Predict windows of the steps ``x``, laid out some at a time."""
-        parts = []
+    def _predict_windows(
+        self, table: Table, windows: Windows, sequence: spec.SequenceSpec
+    ) -> Matrix:
+        """Predict windows of the rows of a table, laid out some at a time."""
+        x = self.features.transform_steps(table, self.network.numbers.dtype, windows.steps)
+        bases, parts = None, []
+        if sequence.relative:
+            bases = last_values(table, windows, self.settings.targets)
         columns = windows.units(x.shape[1]) + 1
         block = max(1, LAID_OUT_BYTES // (x.itemsize * columns))
         for first in range(0, len(windows), block):
             some = windows.take(np.arange(first, min(first + block, len(windows))))
-            out = np.empty((len(some), columns), dtype=x.dtype)
-            some.gather(x, out)
-            parts.append(self.network.predict(out))
+            steps = np.empty((len(some), columns), dtype=x.dtype)
+            some.gather(x, steps)
+            known = None if bases is None else bases[first : first + block]
+            forecast = self._feed_back if sequence.recurs else self._forecast
+            parts.append(forecast(steps, known))
         return np.concatenate(parts)
+
+    def _forecast(self, steps: Matrix, bases: Matrix | None) -> Matrix:
+        """Predict windows that are laid out."""
+        return self._answer(self.network.predict(steps), bases)
+
+    def _feed_back(self, steps: Matrix, bases: Matrix | None) -> Matrix:
+        """Forecast one step after another, each seen as the newest row of the window by the next.
+
+        Parameters
+        ----------
+        steps : Matrix of shape (examples, window * width + 1)
+            Changed: the windows move on.
+        bases : Matrix of shape (examples, targets), or None
+
+        Returns
+        -------
+        Matrix of shape (examples, targets * horizon)
+        """
+        forecasts, width = [self._forecast(steps, bases)], self.features.width
+        for _ in range(1, self.settings.horizon):
+            newest = forecasts[-1]
+            steps[:, : -1 - width] = steps[:, width:-1]
+            steps[:, -1 - width : -1] = self._row(newest, steps.dtype)
+            forecasts.append(self._forecast(steps, None if bases is None else newest))
+        return np.stack(forecasts, axis=2).reshape(len(steps), -1)
+
+    def _row(self, values: Matrix, dtype: np.dtype[Any]) -> Matrix:
+        """Return values of the targets as rows that the network sees, shape (rows, width)."""
+        columns = (
+            Column(column.name, column.type, values[:, self.outputs.index(column.name)])
+            for column in self.inputs
+        )
+        return self.features.transform(Table(tuple(columns)), dtype)[:, :-1]
 
     @property
     def takes_numbers(self) -> bool:
@@ -251,13 +286,18 @@ class Model:
         if self.sequence is None:
             table = taken(table, have_targets(table, self.settings))
             return self._measured(self.predict(table), table)
-        examples = sequences(table, self.sequence, self.settings.targets)
+        return self.measure(sequences(table, self.sequence, self.settings.targets))
+
+    def measure(self, examples: Sequences) -> Evaluation:
+        """Predict sequences and measure against what they are to predict."""
         return self._measured(self.predict(examples.table, examples.windows), examples.answered)
 
     def _measured(self, y: Matrix, table: Table) -> Evaluation:
         """Measure predictions against the targets in a table."""
         if not isinstance(self.target, ClassEncoder):
-            metrics = number_metrics(y, self.target.raw(table), self.quantiles)
+            metrics = number_metrics(
+                y, self.target.raw(table, self.settings.horizon), self.quantiles
+            )
             return Evaluation(len(y), metrics, None)
         labels = self.target.transform(table)
         few = len(self.target.classes) <= CONFUSION_CLASSES

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import spec
 from engine.arrays import Labels, Matrix, Vector
+from engine.baselines import naive_metrics
 from engine.data.batches import Examples
 from engine.data.encoding import check_present
 from engine.data.preprocessing import FeatureEncoder
@@ -40,6 +41,10 @@ class Prepared:
         Of the network for it.
     notes : tuple of str
         What was noticed in the data, and what was left out of it.
+    held_out : Sequences or None
+        The sequences to validate on, with all that a forecast of them is to predict.
+    baselines : dict of str to float
+        What forecasts without a network get on these.
     """
 
     data: TrainingData
@@ -47,6 +52,8 @@ class Prepared:
     target: ClassEncoder | TargetScaler
     architecture: Architecture
     notes: tuple[str, ...] = ()
+    held_out: Sequences | None = None
+    baselines: dict[str, float] = field(default_factory=dict)
 
 
 def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = None) -> Prepared:
@@ -158,7 +165,7 @@ def _prepare_divided(
         examples, held_out = split_sequences(
             examples, sequence, asked.fraction, split_rng(settings), labels
         )
-    return _prepare_sequences(examples, held_out, settings, classes)
+    return _prepare_sequences(examples, held_out, settings, sequence, classes)
 
 
 def _prepare_series_folds(
@@ -169,7 +176,9 @@ def _prepare_series_folds(
     classes = classes_of(examples.answered, settings)
     labels = classes.transform(examples.answered) if classes else None
     return [
-        _prepare_sequences(examples.take(training), examples.take(rest), settings, classes)
+        _prepare_sequences(
+            examples.take(training), examples.take(rest), settings, sequence, classes
+        )
         for training, rest in folds(len(examples), count, split_rng(settings), labels)
     ]
 
@@ -178,29 +187,36 @@ def _prepare_sequences(
     training: Sequences,
     validation: Sequences | None,
     settings: ResolvedSpec,
+    sequence: spec.SequenceSpec,
     classes: ClassEncoder | None,
 ) -> Prepared:
+    held_out = validation
+    if sequence.recurs:
+        training, validation = training.next_step, validation and validation.next_step
     features = FeatureEncoder.fit(training.touched, settings.features, settings.columns)
     target = classes or TargetScaler.fit(
         training.answered,
         settings.targets,
         scales=not isinstance(settings.loss, spec.Poisson),
-        horizon=settings.horizon,
+        horizon=sequence.steps_ahead,
         bases=training.bases,
         quantiles=settings.quantiles,
     )
     encode = Encode(settings, features, target)
-    x, held_out, notes = encode.steps(training), None, training.notes
+    x, measured, notes = encode.steps(training), None, training.notes
     if validation is not None and validation.table is training.table:
-        held_out = encode.sequences(validation, x, None)
+        measured = encode.sequences(validation, x, None)
     elif validation is not None:
-        held_out = encode.sequences(validation, encode.steps(validation), None)
+        measured = encode.sequences(validation, encode.steps(validation), None)
         notes += tuple(f"of the dataset to validate on: {note}" for note in validation.notes)
     weights = encode.row_weights(training.answered)
     measure = measure_of(target, validation.bases if validation is not None else None)
-    data = TrainingData(encode.sequences(training, x, weights), held_out, measure)
+    data = TrainingData(encode.sequences(training, x, weights), measured, measure)
     architecture = architecture_for(settings, features, target)
-    return Prepared(data, features, target, architecture, notes)
+    baselines = {}
+    if held_out is not None and sequence.window is not None:
+        baselines = naive_metrics(held_out, settings.task)
+    return Prepared(data, features, target, architecture, notes, held_out, baselines)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,12 @@ from engine.data.choices import check_text, decide, id_note, most_inputs, path_o
 from engine.data.encoding import TEXTS
 from engine.data.preprocessing import input_shape
 from engine.data.profiling import ColumnProfile
-from engine.data.sequence_choices import decide_sequence, most_examples, settle_forecast
+from engine.data.sequence_choices import (
+    check_recursion,
+    decide_sequence,
+    most_examples,
+    settle_forecast,
+)
 from engine.data.table import NUMERIC, nearest
 from engine.errors import SpecError
 from engine.network import Architecture, Inputs, uses_embedding
@@ -79,6 +84,7 @@ def resolve(
     sequence = decide_sequence(asked, profile, rows, others)
     _check_columns(asked, profile)
     features, choices = _features(asked, profile, rows)
+    check_recursion(asked, [column.name for column in features])
     task = asked.task or _infer_task(asked, targets)
     _check_targets(task, targets)
     loss = _loss(asked, task, targets)
@@ -346,7 +352,7 @@ def outputs_of(
 ) -> int:
     """Return how many outputs the network has."""
     if task == "regression":
-        values = len(targets) * (1 if sequence is None else sequence.horizon or 1)
+        values = len(targets) * (1 if sequence is None else sequence.steps_ahead)
         return values * (len(loss.levels) if isinstance(loss, spec.Quantile) else 1)
     return 1 if isinstance(loss, spec.BinaryCrossEntropy) else targets[0].distinct or 1
 

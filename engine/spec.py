@@ -777,6 +777,9 @@ class ColumnSpec(Spec):
 Columns = Annotated[dict[Name, ColumnSpec], Field(max_length=MAX_COLUMNS)]
 
 
+Strategy = Literal["direct", "recursive"]
+
+
 class SequenceSpec(Spec):
     """Rows are steps of series. With a `window` their next values are forecast.
 
@@ -790,7 +793,12 @@ class SequenceSpec(Spec):
     window: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """How many consecutive rows a forecast is made from: their features and their targets."""
     horizon: int | None = Field(default=None, ge=1, le=MAX_HORIZON)
-    """How many steps after the window are forecast, each by outputs of its own; 1 unless given."""
+    """How many steps after the window are forecast; 1 unless given."""
+    strategy: Strategy | None = None
+    """Whether each step is forecast by outputs of its own, which is `direct`, or `recursive`.
+
+    Then the network forecasts one step, which it is fed as the newest row for the next one.
+    `direct` unless given."""
     relative: bool | None = None
     """Whether the network tells by how much a target differs from its last value in the window.
 
@@ -806,6 +814,16 @@ class SequenceSpec(Spec):
     def steps(self) -> int:
         """How many steps an example has; once it is decided."""
         return self.window or self.length or 1
+
+    @property
+    def recurs(self) -> bool:
+        """Whether a forecast is fed back for the next one."""
+        return self.strategy == "recursive"
+
+    @property
+    def steps_ahead(self) -> int:
+        """How many steps the network itself forecasts; once it is decided."""
+        return 1 if self.recurs else self.horizon or 1
 
     @property
     def columns(self) -> list[str]:

@@ -503,7 +503,7 @@ class Job(Answered):
     fingerprints: list[dict[str, Any]]
     """What its numbers come from: version, NumPy, BLAS, its threads and kernels."""
     notes: list[str]
-    """What was noticed in the data of sequences: gaps, and what was left out."""
+    """What was noticed in the data of sequences: gaps, what was left out, which baselines win."""
     stop_reason: StopReason | None
     """Which rule ended the training of a job that succeeded."""
     error: JobError | None

@@ -147,7 +147,7 @@ class TargetScaler:
 
     @property
     def horizon(self) -> int:
-        """How many values of each target are predicted."""
+        """How many values of each target a network answers."""
         return len(self.mean) // len(self.targets)
 
     @property
@@ -160,17 +160,17 @@ class TargetScaler:
         """How many outputs a network has for all values."""
         return len(self.mean) * self.copies
 
-    def raw(self, table: Table) -> Matrix:
+    def raw(self, table: Table, horizon: int) -> Matrix:
         """Return the targets as they are, float64 of shape (examples, targets * horizon).
 
         An example has as many rows as the horizon has steps; the values of a target follow on
         each other.
         """
-        y = _stack(table, self.targets).reshape(-1, self.horizon, len(self.targets))
+        y = _stack(table, self.targets).reshape(-1, horizon, len(self.targets))
         return y.swapaxes(1, 2).reshape(len(y), -1)
 
     def _differences(self, table: Table, bases: Matrix | None) -> Matrix:
-        y = self.raw(table)
+        y = self.raw(table, self.horizon)
         return y if bases is None else y - bases.repeat(self.horizon, axis=1)
 
     def transform(self, table: Table, dtype: DTypeLike, bases: Matrix | None = None) -> Matrix:

@@ -122,7 +122,7 @@ def test_scaled_targets_come_back(values):
     scaler = TargetScaler.fit(rows, ["z", "y"])
     scaled = scaler.transform(rows, np.float64)
     np.testing.assert_allclose(scaler.invert(scaled), np.stack([z, y], axis=1), atol=1e-5)
-    np.testing.assert_array_equal(scaler.raw(rows), np.stack([z, y], axis=1))
+    np.testing.assert_array_equal(scaler.raw(rows, 1), np.stack([z, y], axis=1))
 
 
 def test_scaled_targets_have_mean_zero_and_deviation_one():
