@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.baselines import RESAMPLED_STEPS, resampled, compare, naive_metrics
+from engine.baselines import RESAMPLED_STEPS, compare, naive_metrics, resampled
 from engine.data.batches import Examples
 from engine.data.sequences import sequences
 from engine.data.table import Column, Table
