@@ -41,45 +41,45 @@ def naive_metrics(examples: Sequences, task: spec.Task) -> dict[str, float]:
         ``…_accuracy``. Each only if its values are there for every example; they may lie before
         its window.
     """
-    true, measured = _known(examples, examples.answers + 1), {}
-    for name, y in _naive_forecasts(examples).items():
-        if true is None or y is None:
-            continue
-        if task == "classification":
-            measured[f"{name}_accuracy"] = float(np.mean(y == true))
-        else:
-            measured[f"{name}_mae"] = float(np.abs(y - true).mean())
-    return measured
+    ends, season = examples.windows.ends, examples.series.season
+    forecasts: dict[str, Callable[[int], Rows]] = {"last_value": lambda _step: ends - 1}
+    if season is not None:
+        begin = ends - season
+        is_there = (begin >= examples.begins).all()
+        if is_there and not count_marked(examples.series.gaps, begin + 1, ends).any():
+            forecasts["seasonal_naive"] = lambda step: begin + step % season
+    metric, measure = ("accuracy", _share) if task == "classification" else ("mae", _error)
+    known = last_known(examples.table, examples.targets)
+    found = {
+        f"{name}_{metric}": _measured(examples, known, rows, measure)
+        for name, rows in forecasts.items()
+    }
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def _naive_forecasts(examples: Sequences) -> dict[str, NDArray[Any] | None]:
-    ends, horizon = examples.windows.ends, examples.answers.shape[1]
-    found = {"last_value": _known(examples, ends[:, None].repeat(horizon, axis=1))}
-    if (season := examples.series.season) is not None:
-        begin, steps = ends - season, np.arange(horizon) % season
-        is_near = begin >= examples.begins
-        if is_near.all() and not count_marked(examples.series.gaps, begin + 1, ends).any():
-            found["seasonal_naive"] = _known(examples, begin[:, None] + steps + 1)
-    return found
+Measure = Callable[[NDArray[Any], NDArray[Any]], float]
 
 
-def _known(examples: Sequences, ends: Rows) -> NDArray[Any] | None:
-    """Return the last values of the targets before each end, unless a series has none there.
+def _share(y: NDArray[Any], true: NDArray[Any]) -> float:
+    return float(np.mean(y == true))
 
-    Parameters
-    ----------
-    examples : Sequences
-    ends : Rows of shape (examples, horizon)
 
-    Returns
-    -------
-    ndarray of shape (examples, targets, horizon), or None
-    """
-    rows = last_known(examples.table, ends, examples.targets)
-    if (rows < examples.begins[:, None, None]).any():
-        return None
+def _error(y: NDArray[Any], true: NDArray[Any]) -> float:
+    return float(np.abs(y - true).mean())
+
+
+def _measured(
+    examples: Sequences, known: Rows, rows: Callable[[int], Rows], measure: Measure
+) -> float | None:
+    """Measure a forecast of each step by the last values known in some rows, if there are any."""
+    figures, begins = [], examples.begins[:, None]
     columns = [examples.table.column(name).values for name in examples.targets]
-    return np.stack([column[rows[:, :, at]] for at, column in enumerate(columns)], axis=1)
+    for step, answers in enumerate(examples.answers.T):
+        places = known[rows(step)]
+        if (places < begins).any():
+            return None
+        figures += [measure(c[at], c[answers]) for c, at in zip(columns, places.T, strict=True)]
+    return float(np.mean(figures))
 
 
 def regression_metrics(

@@ -179,7 +179,7 @@ class Fitting(ABC):
         prepared, sequence, metrics = self.prepared, self.settings.sequence, dict(measured)
         if sequence is None or prepared.data.validation is None:
             return Outcome(metrics, prepared.notes)
-        if sequence.recurs and prepared.held_out is not None:
+        if prepared.held_out is not None:
             metrics |= model.measure(prepared.held_out).metrics
         baselines = prepared.baselines or regression_metrics(
             prepared.data, self.settings, prepared.architecture, self.epoch, report

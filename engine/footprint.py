@@ -392,7 +392,7 @@ class _Training:
         s, inputs = self.settings, self._architecture.inputs.units
         width = inputs // sequence.steps - bool(sequence.mask)
         row = self._itemsize * width + SORTING_CELLS * CELL_BYTES
-        outputs = 1 if self._classifies else self._architecture.outputs
+        outputs = 1 if self._classifies else max(self._architecture.outputs, s.horizon)
         example = 2 * (1 + outputs) * CELL_BYTES + outputs * self._itemsize
         if s.class_weights is not None:
             example += self._itemsize

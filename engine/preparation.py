@@ -42,9 +42,9 @@ class Prepared:
     notes : tuple of str
         What was noticed in the data, and what was left out of it.
     held_out : Sequences or None
-        The sequences to validate on, with all that a forecast of them is to predict.
+        Of a recursive forecast, what validates it over its horizon.
     baselines : dict of str to float
-        What forecasts without a network get on these.
+        What forecasts without a network get on the sequences that validate.
     """
 
     data: TrainingData
@@ -190,9 +190,12 @@ def _prepare_sequences(
     sequence: spec.SequenceSpec,
     classes: ClassEncoder | None,
 ) -> Prepared:
-    held_out = validation
+    baselines, held_out = {}, None
+    if validation is not None and sequence.window is not None:
+        baselines = naive_metrics(validation, settings.task)
     if sequence.recurs:
-        training, validation = training.next_step, validation and validation.next_step
+        training, held_out = training.next_step, validation
+        validation = None if held_out is None else held_out.next_step
     features = FeatureEncoder.fit(training.touched, settings.features, settings.columns)
     target = classes or TargetScaler.fit(
         training.answered,
@@ -213,9 +216,6 @@ def _prepare_sequences(
     measure = measure_of(target, validation.bases if validation is not None else None)
     data = TrainingData(encode.sequences(training, x, weights), measured, measure)
     architecture = architecture_for(settings, features, target)
-    baselines = {}
-    if held_out is not None and sequence.window is not None:
-        baselines = naive_metrics(held_out, settings.task)
     return Prepared(data, features, target, architecture, notes, held_out, baselines)
 
 

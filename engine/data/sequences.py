@@ -150,7 +150,8 @@ def _windows(
         found = len(gapless) - len(complete)
         notes.append(f"windows left out, as a target after them is missing: {found:,}")
     if sequence.relative:
-        known = last_known(series.table, complete + window, targets).min(axis=1) >= complete
+        last = last_known(series.table, targets)[complete + window - 1]
+        known = last.min(axis=1) >= complete
         if not known.all():
             lost = len(complete) - int(known.sum())
             notes.append(f"windows left out, as they have no value of a target: {lost:,}")
@@ -161,15 +162,15 @@ def _windows(
     return Windows(complete, window), answers, notes
 
 
-def last_known(table: Table, ends: Rows, targets: Sequence[str]) -> Rows:
-    """Return the last row before each end that has a value in each target, -1 where none has.
+def last_known(table: Table, targets: Sequence[str]) -> Rows:
+    """Return up to each row the last one that has a value in each target, -1 where none has.
 
-    Their shape is that of ``ends``, and behind it the targets.
+    Of shape (rows, targets).
     """
     rows = np.arange(table.rows)
     absent = [missing_in(table.column(name)) for name in targets]
-    newest = [np.maximum.accumulate(np.where(missing, -1, rows)) for missing in absent]
-    return np.stack([known[ends - 1] for known in newest], axis=-1)
+    known = [np.maximum.accumulate(np.where(missing, -1, rows)) for missing in absent]
+    return np.stack(known, axis=1)
 
 
 def last_values(table: Table, windows: Windows, targets: Sequence[str]) -> Matrix:
@@ -180,7 +181,7 @@ def last_values(table: Table, windows: Windows, targets: Sequence[str]) -> Matri
     SchemaError
         A window has none; its ``row`` is its last one.
     """
-    last = last_known(table, windows.ends, targets)
+    last = last_known(table, targets)[windows.ends - 1]
     bare = np.argwhere(last < windows.starts[:, None])
     if len(bare):
         example, place = bare[0]

@@ -145,6 +145,14 @@ def test_a_saved_model_forecasts_the_same(forecaster):
     assert again.evaluate(rows) == model.evaluate(rows)
 
 
+def test_a_model_from_before_there_were_strategies_forecasts_directly(forecaster):
+    rows, how, model, _ = forecaster
+    assert how.sequence.strategy == "direct"
+    sequence = how.sequence.model_copy(update={"strategy": None})
+    old = replace(model, settings=how.model_copy(update={"sequence": sequence}))
+    assert load_model(dump_model(old)).evaluate(rows) == model.evaluate(rows)
+
+
 @pytest.mark.parametrize("kind", ["forecast", "whole", "folds", "full batch"])
 def test_what_was_saved_midway_goes_on_to_the_same_bits(kind, monkeypatch):
     rows, asked = (waves(40), FORECAST) if kind == "forecast" else (shapes(), WHOLE)
