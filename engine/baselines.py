@@ -12,6 +12,7 @@ from engine import spec
 from engine.data.batches import Examples
 from engine.data.sequences import Sequences, count_marked, last_known
 from engine.data.series import Rows
+from engine.errors import DivergedError
 from engine.metrics import classification_metrics
 from engine.network import Architecture, Inputs
 from engine.spec import ResolvedSpec
@@ -114,7 +115,7 @@ def regression_metrics(
     dict of str to float
         ``logistic_regression_accuracy``. Empty where there are no classes of whole series, none to
         validate on, or embedded levels; where it would be more arithmetic than the training
-        was; and where the resampled series take more than `RESAMPLED_BYTES`.
+        was; where the resampled series take more than `RESAMPLED_BYTES`; and where it diverges.
     """
     inputs, classes = architecture.inputs, architecture.answers
     whole = settings.sequence is not None and settings.sequence.window is None
@@ -142,10 +143,13 @@ def regression_metrics(
         examples.x[:, :-1] /= np.where(spread > CONSTANT, spread, 1)[:-1]
     measured = TrainingData(training, validation, classification_metrics)
     state, accuracy = start(asked, regression), 0.0
-    for progress in train(state, measured, asked):
-        report()
-        if progress.point is not None and progress.epoch == state.best_epoch:
-            accuracy = progress.point.metrics["accuracy"]
+    try:
+        for progress in train(state, measured, asked):
+            report()
+            if progress.point is not None and progress.epoch == state.best_epoch:
+                accuracy = progress.point.metrics["accuracy"]
+    except DivergedError:  # which is no fault of the network's
+        return {}
     return {"logistic_regression_accuracy": accuracy}
 
 
