@@ -87,7 +87,7 @@ def _measured(
     return float(np.mean(figures))
 
 
-def regression_metrics(
+def logistic_metrics(
     data: TrainingData,
     settings: ResolvedSpec,
     architecture: Architecture,

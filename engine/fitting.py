@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from engine.baselines import compare, regression_metrics
+from engine.baselines import compare, logistic_metrics
 from engine.checkpoint import dump_states, load_states
 from engine.data.formats.stored import StoredRows
 from engine.data.table import Table
 from engine.folds import CrossValidation, FoldsState
+from engine.metrics import RegressionMetric
 from engine.model import Model
 from engine.network import Network
 from engine.outofcore import prepare_on_disk
@@ -180,8 +181,10 @@ class Fitting(ABC):
         if sequence is None or prepared.data.validation is None:
             return Outcome(metrics, prepared.notes)
         if prepared.held_out is not None:
+            of_one_step = get_args(RegressionMetric)
+            metrics = {name: y for name, y in metrics.items() if name not in of_one_step}
             metrics |= model.measure(prepared.held_out).metrics
-        baselines = prepared.baselines or regression_metrics(
+        baselines = prepared.baselines or logistic_metrics(
             prepared.data, self.settings, prepared.architecture, self.epoch, report
         )
         notes = prepared.notes + compare(metrics, baselines)

@@ -11,7 +11,7 @@ from engine.arrays import Matrix, Tensor
 
 def apart(y: Matrix, levels: Sequence[float]) -> Tensor:
     """Return answers of shape (rows, values * levels) in the shape (rows, values, levels)."""
-    return y.reshape(len(y), -1, len(levels))
+    return y.reshape(len(y), y.shape[1] // len(levels), len(levels))
 
 
 def rising(y: Matrix, levels: Sequence[float]) -> Matrix:
