@@ -45,7 +45,7 @@ def test_characters_are_read_by_the_example(embedded):
 def test_series_are_forecast_by_the_example_better_than_without_a_network(embedded, tmp_path):
     chart = tmp_path / "chart.svg"
     lines = lines_of("forecasts.py", embedded, 120, str(chart))
-    errors = [float(line[15:].split()[0]) for line in lines if line.startswith("  ")]
+    errors = [float(line[17:].split()[0]) for line in lines if line.startswith("  ")]
     for last, seasonal, recursive, direct in (errors[:4], errors[4:]):
         assert direct < recursive < min(last, seasonal)
     assert b"<svg" in chart.read_bytes()
