@@ -12,6 +12,8 @@ It knows no HTTP, no database and no job. Read it in this order:
    `engine.stack`: many small networks at once, by the same calls.
 7. `engine.data`: files to tables, tables to numbers, rows to batches.
 8. `engine.model`: fitted preprocessing and a trained network, which together predict.
+   `engine.preparation`: what is fitted, and on which rows. `engine.baselines`: what is
+   predicted without a network.
 9. `engine.stack`: several networks at once. `engine.folds`: cross-validation.
 10. `engine.checkpoint`: models and trainings to bytes and back. `engine.fitting`: from a table to
     a model, with stops on the way.

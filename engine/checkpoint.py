@@ -212,7 +212,7 @@ def _target(
     if settings.task == "classification":
         return ClassEncoder(settings.targets[0], tuple(content["classes"]))
     mean, deviation = tensors["target.mean"], tensors["target.deviation"]
-    return TargetScaler(tuple(settings.targets), mean, deviation)
+    return TargetScaler(tuple(settings.targets), mean, deviation, settings.quantiles)
 
 
 def dump_states(states: Sequence[TrainingState], facts: Mapping[str, Any]) -> bytes:

@@ -8,17 +8,21 @@ to the same model, bit for bit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from engine.baselines import compare, logistic_metrics
 from engine.checkpoint import dump_states, load_states
 from engine.data.formats.stored import StoredRows
 from engine.data.table import Table
 from engine.folds import CrossValidation, FoldsState
-from engine.model import Model, Prepared, prepare, prepare_folds
+from engine.metrics import RegressionMetric
+from engine.model import Model
 from engine.network import Network
 from engine.outofcore import prepare_on_disk
+from engine.preparation import Prepared, prepare, prepare_folds
 from engine.spec import ResolvedSpec, ValidationFolds
 from engine.training import Progress, TrainingState, blank_state, start, train
 
@@ -84,6 +88,22 @@ def fit_from_disk(
     return _PlainFitting(prepared, settings, saved)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training.
+
+    Parameters
+    ----------
+    metrics : dict of str to float
+        Of the model, and of baselines.
+    notes : tuple of str
+        What was noticed in the data, and which baselines the model beats.
+    """
+
+    metrics: dict[str, float]
+    notes: tuple[str, ...]
+
+
 class Fitting(ABC):
     """A training from a table to a model.
 
@@ -143,6 +163,32 @@ class Fitting(ABC):
         """Return what predicts."""
         prepared = self.prepared
         return Model(self.settings, prepared.features, prepared.target, self._network())
+
+    def outcome(
+        self, model: Model, measured: Mapping[str, float], report: Callable[[], None]
+    ) -> Outcome:
+        """Measure what training does not: recursive forecasts over their horizon, and baselines.
+
+        Parameters
+        ----------
+        model : Model
+        measured : mapping of str to float
+            Of the epoch whose weights it has.
+        report : callable
+            Called every now and then.
+        """
+        prepared, sequence, metrics = self.prepared, self.settings.sequence, dict(measured)
+        if sequence is None or prepared.data.validation is None:
+            return Outcome(metrics, prepared.notes)
+        if prepared.held_out is not None:
+            of_one_step = get_args(RegressionMetric)
+            metrics = {name: y for name, y in metrics.items() if name not in of_one_step}
+            metrics |= model.measure(prepared.held_out).metrics
+        baselines = prepared.baselines or logistic_metrics(
+            prepared.data, self.settings, prepared.architecture, self.epoch, report
+        )
+        notes = prepared.notes + compare(metrics, baselines)
+        return Outcome({**metrics, **baselines}, notes)
 
 
 class _PlainFitting(Fitting):

@@ -209,13 +209,13 @@ def multiply_adds(
     """Count the multiply-adds of all layers in a training that no rule ends early.
 
     Of each row that is trained on, forward and back; of each that is measured on, forward; once an
-    epoch, and for every network of a cross-validation. What the optimizer does by itself, such as
-    the line search of L-BFGS, is not counted.
+    epoch, and for every network of a cross-validation; and of a recursive forecast once more for
+    each step. What the optimizer does by itself, such as the line search of L-BFGS, is not counted.
 
     Parameters are those of `footprint`.
     """
     training = _Training(settings, columns, rows, validation_rows)
-    return training.multiply_adds * settings.training.epochs
+    return training.multiply_adds * settings.training.epochs + training.recursion_multiply_adds
 
 
 def check_multiply_adds(count: int, limit: int) -> None:
@@ -266,6 +266,15 @@ class _Training:
         if self._folds:
             return self._examples * (self._folds * there_and_back + forward)
         return self._training_rows * there_and_back + self._measured_rows * forward
+
+    @property
+    def recursion_multiply_adds(self) -> int:
+        """Of a recursive forecast of all that is measured on, at the end."""
+        sequence = self.settings.sequence
+        if sequence is None or not sequence.recurs:
+            return 0
+        forward = self._architecture.multiply_adds(learns=False)
+        return self._measured_rows * forward * self.settings.horizon
 
     def _of_all(self, parts: Parts) -> Parts:
         """Return what is there for one network, for all: that of the folds is asked for by them."""
@@ -373,7 +382,7 @@ class _Training:
     def _y_bytes(self) -> int:
         """Of the targets of a row, and of how much it counts."""
         s = self.settings
-        row = CELL_BYTES if self._classifies else self._itemsize * len(s.targets)
+        row = CELL_BYTES if self._classifies else self._itemsize * self._architecture.outputs
         if s.sample_weight is not None or s.class_weights is not None:
             row += self._itemsize
         return row
@@ -383,7 +392,7 @@ class _Training:
         s, inputs = self.settings, self._architecture.inputs.units
         width = inputs // sequence.steps - bool(sequence.mask)
         row = self._itemsize * width + SORTING_CELLS * CELL_BYTES
-        outputs = 1 if self._classifies else self._architecture.outputs
+        outputs = 1 if self._classifies else max(self._architecture.outputs, s.horizon)
         example = 2 * (1 + outputs) * CELL_BYTES + outputs * self._itemsize
         if s.class_weights is not None:
             example += self._itemsize
@@ -413,7 +422,8 @@ class _Training:
         features = [self._profile[name] for name in s.features]
         rows = self._all_rows
         read = max(_reading_bytes(c, self._choice(c), rows) for c in features)
-        targets = 0 if self._classifies else FITTING_CELLS * CELL_BYTES * len(s.targets) * s.horizon
+        outputs = 0 if self._classifies else self._architecture.outputs
+        targets = FITTING_CELLS * CELL_BYTES * outputs
         on_the_way = max(read, targets * rows, LABELLING_BYTES * rows)
         return Parts({"/dataset": on_the_way}) + self._copies()
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.arrays import Labels, Matrix, Tensor
+from engine.data import quantiles
 from engine.data.batches import Examples
 from engine.data.table import Table
 from engine.data.targets import ClassEncoder
@@ -156,7 +157,7 @@ def saliency(model: Model, table: Table, output: int | None = None) -> Saliency:
     table : Table
         The inputs.
     output : int, optional
-        Which; for classes the predicted one unless given, for numbers the first.
+        Which class or target; the predicted class unless given, or the first target.
 
     Raises
     ------
@@ -174,7 +175,7 @@ def saliency(model: Model, table: Table, output: int | None = None) -> Saliency:
     d_logits = bound.logits.gradient
     if d_logits is None or bound.source.gradient is None:
         raise TypeError("the network was bound without gradients")
-    d_logits[:] = _slopes(y, chosen, network.architecture.output)
+    d_logits[:] = _slopes(y, chosen, network.architecture.output, model.quantiles)
     bound.backward()
     _check_settled(bound)
     gradients = model.features.pull_back(table, bound.source.gradient.T)
@@ -187,9 +188,14 @@ def saliency(model: Model, table: Table, output: int | None = None) -> Saliency:
     return Saliency(chosen.tolist(), gradients)
 
 
-def _slopes(y: Matrix, chosen: Labels, output: str) -> Matrix:
+def _slopes(y: Matrix, chosen: Labels, output: str, levels: Sequence[float]) -> Matrix:
     """Return the slope of the chosen answer of each column at every logit."""
     examples = np.arange(y.shape[1])
+    if levels:
+        slopes, middle = np.zeros_like(y), quantiles.middle(levels)
+        for place in middle:
+            slopes[chosen * len(levels) + place, examples] = 1 / len(middle)
+        return slopes
     one_hot = np.zeros_like(y)
     one_hot[chosen, examples] = 1
     if output == "softmax":

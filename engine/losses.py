@@ -320,13 +320,14 @@ def _quantile(
 ) -> tuple[Matrix, Fill]:
     """``q (t - y)`` where y is too small, ``(1 - q) (y - t)`` where it is too large.
 
-    Koenker & Bassett (1978).
+    Koenker & Bassett (1978). The outputs for a number are those of its quantiles q, side by side.
     """
     values = workspace.array(*z.shape)
+    levels = np.tile(settings.levels, z.shape[-2] // len(settings.levels))[:, None]
 
     def fill(t: Matrix) -> None:
         e = z - t
-        np.subtract(e > 0, settings.quantile, out=slope)
+        np.subtract(e > 0, levels, out=slope)
         np.multiply(slope, e, out=values)
 
     return values, fill

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.arrays import Labels, Matrix, Vector
+from engine.arrays import Labels, Matrix, Tensor, Vector
 
 ClassificationMetric = Literal[
     "accuracy",
@@ -21,7 +22,7 @@ ClassificationMetric = Literal[
     "false_negatives",
     "true_positives",
 ]
-RegressionMetric = Literal["mae", "rmse", "r2", "mape"]
+RegressionMetric = Literal["mae", "rmse", "r2", "mape", "pinball_loss"]
 HIGHER_IS_BETTER = frozenset(
     {"accuracy", "balanced_accuracy", "macro_f1", "auc", "r2", "true_negatives", "true_positives"}
 )
@@ -126,4 +127,33 @@ def regression_metrics(predictions: Matrix, targets: Matrix) -> dict[str, float]
         metrics["r2"] = float((1 - squares / t.var(axis=0)).mean())
     if (t != 0).all():
         metrics["mape"] = float(np.abs(difference / t).mean())
+    return metrics
+
+
+def quantile_metrics(
+    predictions: Tensor, targets: Matrix, levels: Sequence[float]
+) -> dict[str, float]:
+    """Measure predicted quantiles against the true numbers.
+
+    Parameters
+    ----------
+    predictions : Tensor of shape (rows, outputs, levels)
+    targets : Matrix of shape (rows, outputs)
+    levels : sequence of float
+        Rising.
+
+    Returns
+    -------
+    dict
+        ``pinball_loss``, the mean over the levels q of ``q (t - y)`` or ``(1 - q) (y - t)``,
+        whichever is positive (Koenker & Bassett 1978); with several levels ``coverage``, the share
+        of numbers from the lowest to the highest one, which is best near the distance of the two.
+    """
+    t = targets.astype(np.float64)
+    difference = t[:, :, None] - predictions
+    q = np.asarray(levels)
+    metrics = {"pinball_loss": float(np.maximum(q * difference, (q - 1) * difference).mean())}
+    if len(levels) > 1:
+        inside = (predictions[:, :, 0] <= t) & (t <= predictions[:, :, -1])
+        metrics["coverage"] = float(inside.mean())
     return metrics

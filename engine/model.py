@@ -1,8 +1,4 @@
-"""Model: fitted preprocessing and a trained network, which together predict.
-
-`prepare` turns a table and a resolved spec into what `engine.training.train`
-wants; `Model` puts what was fitted on the way around the trained network.
-"""
+"""Model: fitted preprocessing and a trained network, which together predict."""
 
 from __future__ import annotations
 
@@ -14,107 +10,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import spec
-from engine.arrays import Labels, Matrix, Vector
-from engine.data.batches import Examples
-from engine.data.encoding import check_present
+from engine.arrays import Matrix
+from engine.data import quantiles
 from engine.data.preprocessing import FeatureEncoder
 from engine.data.scaling import Numbers
-from engine.data.sequences import Sequences, last_values, sequences, split_sequences
-from engine.data.splits import folds, split
-from engine.data.table import InputColumn, Table
+from engine.data.sequences import Sequences, last_values, sequences
+from engine.data.table import Column, InputColumn, Table
 from engine.data.targets import ClassEncoder, TargetScaler, has_targets
 from engine.data.windows import Windows
 from engine.errors import DataError, SchemaError
-from engine.metrics import classification_metrics, confusion, regression_metrics
+from engine.metrics import (
+    classification_metrics,
+    confusion,
+    quantile_metrics,
+    regression_metrics,
+)
 from engine.network import Architecture, Inputs, Network
 from engine.spec import ResolvedSpec
-from engine.training import TrainingData, architecture_of
+from engine.training import architecture_of
 
 LAID_OUT_BYTES = 2**23
 """Of the sequences that are laid out for a prediction at a time, as far as one is no larger."""
 
-SPLIT_STREAM = 1
-"""The split draws from its own stream of the seed, beside that of the training run."""
+
+def architecture_for(
+    settings: ResolvedSpec, features: FeatureEncoder, target: ClassEncoder | TargetScaler
+) -> Architecture:
+    """Return what the network is for these columns."""
+    inputs, sequence = Inputs(features.shape, features.codes), settings.sequence
+    if sequence is not None:
+        inputs = inputs.repeated(sequence.steps, masked=bool(sequence.mask))
+    return architecture_of(settings, inputs, outputs_for(settings, target))
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A dataset as a network sees it, and what was fitted to make it so.
-
-    Parameters
-    ----------
-    data : TrainingData
-    features : FeatureEncoder
-    target : ClassEncoder or TargetScaler
-    architecture : Architecture
-        Of the network for it.
-    notes : tuple of str
-        What was noticed in the data, and what was left out of it.
-    """
-
-    data: TrainingData
-    features: FeatureEncoder
-    target: ClassEncoder | TargetScaler
-    architecture: Architecture
-    notes: tuple[str, ...] = ()
+def outputs_for(settings: ResolvedSpec, target: ClassEncoder | TargetScaler) -> int:
+    """Return how many outputs a network has for what it predicts."""
+    if isinstance(target, TargetScaler):
+        return target.outputs
+    return 1 if isinstance(settings.loss, spec.BinaryCrossEntropy) else len(target.classes)
 
 
-def prepare(table: Table, settings: ResolvedSpec, validation: Table | None = None) -> Prepared:
-    """Fit the preprocessing on the rows to train on, and apply it.
+def measure_of(
+    target: ClassEncoder | TargetScaler, bases: Matrix | None = None
+) -> Callable[[Matrix, Any], dict[str, float]]:
+    """Return what tells how good predictions are, in the targets' own units."""
+    if isinstance(target, ClassEncoder):
+        return classification_metrics
 
-    Parameters
-    ----------
-    table : Table
-        The dataset's columns named in ``settings``. Where these ask for a part of
-        the rows to validate on, it is split off.
-    settings : ResolvedSpec
-    validation : Table, optional
-        The rows of another dataset to validate on.
-    """
-    if settings.sequence is not None:
-        return _prepare_divided(table, validation, settings, settings.sequence)
-    table = _counted(table, settings)
-    classes, asked = classes_of(table, settings), settings.validation
-    if validation is not None:
-        validation = _with_targets(validation, settings)
-    if not isinstance(asked, spec.ValidationPart):
-        return _prepare(table, validation, settings, classes)
-    labels = classes.transform(table) if classes else None
-    training, rest = split(table.rows, asked.fraction, split_rng(settings), labels)
-    held_out = table.take(rest) if len(rest) else None
-    return _prepare(table.take(training), held_out, settings, classes)
+    def measure(y: Matrix, t: Matrix) -> dict[str, float]:
+        true = target.invert(t, bases)[:, :: target.copies]
+        # What was 0 is rounding by now, and no error is a share of that.
+        true[np.abs(true) < 10 * np.finfo(t.dtype).eps * np.abs(true).max()] = 0
+        return number_metrics(target.invert(y, bases), true, target.quantiles)
+
+    return measure
 
 
-def prepare_folds(table: Table, settings: ResolvedSpec, count: int) -> list[Prepared]:
-    """Prepare for every fold on its own: the others to train on, itself to validate on."""
-    if settings.sequence is not None:
-        return _prepare_series_folds(table, settings, settings.sequence, count)
-    table = _counted(table, settings)
-    classes = classes_of(table, settings)
-    labels = classes.transform(table) if classes else None
-    return [
-        _prepare(table.take(training), table.take(validation), settings, classes)
-        for training, validation in folds(table.rows, count, split_rng(settings), labels)
-    ]
-
-
-def _counted(table: Table, settings: ResolvedSpec) -> Table:
-    """Return the rows that count."""
-    return taken(table, counted(table, settings))
-
-
-def counted(table: Table, settings: ResolvedSpec) -> NDArray[np.bool_]:
-    """Return which rows count at all, of those that have a target."""
-    found = have_targets(table, settings)
-    if settings.sample_weight is not None:
-        found &= _weights(table, settings.sample_weight) != 0
-        if not found.any():
-            raise SchemaError(settings.sample_weight, "a number above 0 in some row", "none")
-    return found
-
-
-def _with_targets(table: Table, settings: ResolvedSpec) -> Table:
-    return taken(table, have_targets(table, settings))
+def number_metrics(y: Matrix, t: Matrix, levels: tuple[float, ...]) -> dict[str, float]:
+    """Measure numbers, or quantiles of them side by side, against the true numbers ``t``."""
+    metrics = regression_metrics(quantiles.values(y, levels), t)
+    return metrics | quantile_metrics(quantiles.apart(y, levels), t, levels) if levels else metrics
 
 
 def have_targets(table: Table, settings: ResolvedSpec) -> NDArray[np.bool_]:
@@ -128,194 +83,6 @@ def have_targets(table: Table, settings: ResolvedSpec) -> NDArray[np.bool_]:
 def taken(table: Table, found: NDArray[np.bool_]) -> Table:
     """Return the rows that were found; the table itself if all were."""
     return table if found.all() else table.take(np.flatnonzero(found))
-
-
-def _weights(table: Table, name: str) -> Vector:
-    column = table.column(name)
-    check_present(column)
-    return column.values
-
-
-def classes_of(table: Table, settings: ResolvedSpec) -> ClassEncoder | None:
-    """Return the classes of all rows, where there are any."""
-    if settings.task == "regression":
-        return None
-    return ClassEncoder.fit(table, settings.targets[0])
-
-
-def split_rng(settings: ResolvedSpec) -> np.random.Generator:
-    """Return what draws the rows to validate on."""
-    return np.random.default_rng([settings.seed, SPLIT_STREAM])
-
-
-def _prepare(
-    training: Table,
-    validation: Table | None,
-    settings: ResolvedSpec,
-    classes: ClassEncoder | None,
-) -> Prepared:
-    features = FeatureEncoder.fit(training, settings.features, settings.columns)
-    scales = not isinstance(settings.loss, spec.Poisson)
-    target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
-    encode = Encode(settings, features, target)
-    data = TrainingData(
-        encode(training, encode.row_weights(training)),
-        encode(validation, encode.sample_weights(validation)) if validation is not None else None,
-        measure_of(target),
-    )
-    return Prepared(data, features, target, architecture_for(settings, features, target))
-
-
-def _prepare_divided(
-    table: Table,
-    validation: Table | None,
-    settings: ResolvedSpec,
-    sequence: spec.SequenceSpec,
-) -> Prepared:
-    """Prepare sequences: all of them, or but for those to validate on."""
-    examples, asked = sequences(table, sequence, settings.targets), settings.validation
-    classes = classes_of(examples.answered, settings)
-    held_out = None
-    if validation is not None:
-        held_out = sequences(validation, sequence, settings.targets)
-    elif isinstance(asked, spec.ValidationPart):
-        labels = classes.transform(examples.answered) if classes else None
-        examples, held_out = split_sequences(
-            examples, sequence, asked.fraction, split_rng(settings), labels
-        )
-    return _prepare_sequences(examples, held_out, settings, classes)
-
-
-def _prepare_series_folds(
-    table: Table, settings: ResolvedSpec, sequence: spec.SequenceSpec, count: int
-) -> list[Prepared]:
-    """Prepare for every fold of whole series on its own."""
-    examples = sequences(table, sequence, settings.targets)
-    classes = classes_of(examples.answered, settings)
-    labels = classes.transform(examples.answered) if classes else None
-    return [
-        _prepare_sequences(examples.take(training), examples.take(rest), settings, classes)
-        for training, rest in folds(len(examples), count, split_rng(settings), labels)
-    ]
-
-
-def _prepare_sequences(
-    training: Sequences,
-    validation: Sequences | None,
-    settings: ResolvedSpec,
-    classes: ClassEncoder | None,
-) -> Prepared:
-    features = FeatureEncoder.fit(training.touched, settings.features, settings.columns)
-    target = classes or TargetScaler.fit(
-        training.answered,
-        settings.targets,
-        scales=not isinstance(settings.loss, spec.Poisson),
-        horizon=settings.horizon,
-        bases=training.bases,
-    )
-    encode = Encode(settings, features, target)
-    x, held_out, notes = encode.steps(training), None, training.notes
-    if validation is not None and validation.table is training.table:
-        held_out = encode.sequences(validation, x, None)
-    elif validation is not None:
-        held_out = encode.sequences(validation, encode.steps(validation), None)
-        notes += tuple(f"of the dataset to validate on: {note}" for note in validation.notes)
-    weights = encode.row_weights(training.answered)
-    measure = measure_of(target, validation.bases if validation is not None else None)
-    data = TrainingData(encode.sequences(training, x, weights), held_out, measure)
-    architecture = architecture_for(settings, features, target)
-    return Prepared(data, features, target, architecture, notes)
-
-
-def architecture_for(
-    settings: ResolvedSpec, features: FeatureEncoder, target: ClassEncoder | TargetScaler
-) -> Architecture:
-    """Return what the network is for these columns."""
-    inputs, sequence = Inputs(features.shape, features.codes), settings.sequence
-    if sequence is not None:
-        inputs = inputs.repeated(sequence.steps, masked=bool(sequence.mask))
-    return architecture_of(settings, inputs, _outputs(settings, target))
-
-
-def _outputs(settings: ResolvedSpec, target: ClassEncoder | TargetScaler) -> int:
-    if isinstance(target, TargetScaler):
-        return len(target.mean)
-    return 1 if isinstance(settings.loss, spec.BinaryCrossEntropy) else len(target.classes)
-
-
-@dataclass(frozen=True)
-class Encode:
-    """Tables to examples."""
-
-    settings: ResolvedSpec
-    features: FeatureEncoder
-    target: ClassEncoder | TargetScaler
-
-    def __call__(self, table: Table, weights: Vector | None) -> Examples:
-        """Return rows of the dataset."""
-        x = self.features.transform(table, np.dtype(self.settings.precision))
-        return self.examples(x, table, weights)
-
-    def steps(self, examples: Sequences) -> Matrix:
-        """Return the rows that sequences are made from."""
-        steps = examples.windows.steps
-        return self.features.transform_steps(examples.table, self.settings.precision, steps)
-
-    def sequences(self, examples: Sequences, x: Matrix, weights: Vector | None) -> Examples:
-        """Return sequences of the steps ``x``."""
-        return self.examples(x, examples.answered, weights, examples.windows, examples.bases)
-
-    def examples(
-        self,
-        x: Matrix,
-        targets: Table,
-        weights: Vector | None,
-        windows: Windows | None = None,
-        bases: Matrix | None = None,
-    ) -> Examples:
-        """Return rows that are encoded, with the targets of a table, or sequences of such rows."""
-        target, outputs = self.target, _outputs(self.settings, self.target)
-        if isinstance(target, TargetScaler):
-            y = target.transform(targets, x.dtype, bases)
-            return Examples(x, y, outputs, weights=weights, windows=windows)
-        smoothing = getattr(self.settings.loss, "label_smoothing", 0.0)
-        return Examples(x, target.transform(targets), outputs, smoothing, weights, windows)
-
-    def sample_weights(self, table: Table) -> Vector | None:
-        """Return how much each row counts as its column says, mean 1, or None without one."""
-        if self.settings.sample_weight is None:
-            return None
-        return self._normalized(_weights(table, self.settings.sample_weight))
-
-    def row_weights(self, table: Table) -> Vector | None:
-        """Return how much each row counts in training, mean 1, or None where all count alike."""
-        by_class, weights = self.settings.class_weights, self.sample_weights(table)
-        if by_class is None or not isinstance(self.target, ClassEncoder):
-            return weights
-        labels = self.target.transform(table)
-        of_class = self._class_weights(by_class, labels)[labels]
-        return self._normalized(of_class if weights is None else of_class * weights)
-
-    def _normalized(self, weights: Vector) -> Vector:
-        mean = weights.mean()
-        if not mean > 0:
-            raise DataError("every row that is trained on has the weight 0")
-        return np.asarray(weights / mean, dtype=self.settings.precision)
-
-    def _class_weights(self, by_class: spec.ClassWeights, labels: Labels) -> Vector:
-        classes = self.target.classes if isinstance(self.target, ClassEncoder) else ()
-        if by_class == "balanced":
-            return len(labels) / np.maximum(np.bincount(labels, minlength=len(classes)), 1)
-        return np.array([by_class.get(str(name), 1.0) for name in classes])
-
-
-def measure_of(
-    target: ClassEncoder | TargetScaler, bases: Matrix | None = None
-) -> Callable[[Matrix, Any], dict[str, float]]:
-    """Return what tells how good predictions are, in the targets' own units."""
-    if isinstance(target, ClassEncoder):
-        return classification_metrics
-    return lambda y, t: regression_metrics(target.invert(y, bases), target.invert(t, bases))
 
 
 CONFUSION_CLASSES = 100
@@ -390,6 +157,15 @@ class Model:
         """The same as names in JSON: ``false``, ``1`` or ``setosa``; None for regression."""
         return self.target.names if isinstance(self.target, ClassEncoder) else None
 
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The quantiles of every number that `predict` returns; empty where it is the number."""
+        return self.settings.quantiles
+
+    def values(self, y: Matrix) -> Matrix:
+        """Return of predicted numbers, or quantiles, the one value for each target and step."""
+        return quantiles.values(y, self.quantiles)
+
     def output(self, name: Any) -> int:
         """Return the position of a class, or of a target; raises `SchemaError` where it is none."""
         return ClassEncoder("output", self.classes or self.outputs).label(name)
@@ -408,7 +184,8 @@ class Model:
         Returns
         -------
         Matrix of shape (examples, classes) or (examples, targets * horizon)
-            Probabilities, or values in the targets' own units.
+            Probabilities, or values in the targets' own units. Where `quantiles` are predicted
+            each value is as many of them, side by side and rising.
 
         Raises
         ------
@@ -417,27 +194,62 @@ class Model:
         """
         if (windows is None) != (self.sequence is None):
             raise DataError("the model takes sequences of rows, not single ones")
-        dtype, bases = self.network.numbers.dtype, None
-        if windows is None:
-            y = self.network.predict(self.features.transform(table, dtype))
-        else:
-            x = self.features.transform_steps(table, dtype, windows.steps)
-            y = self._predict_windows(x, windows)
-            if self.sequence is not None and self.sequence.relative:
-                bases = last_values(table, windows, self.settings.targets)
-        return self._answer(y, bases)
+        if self.sequence is None or windows is None:
+            x = self.features.transform(table, self.network.numbers.dtype)
+            return self._answer(self.network.predict(x))
+        return self._predict_windows(table, windows, self.sequence)
 
-    def _predict_windows(self, x: Matrix, windows: Windows) -> Matrix:
-        """Predict windows of the steps ``x``, laid out some at a time."""
-        parts = []
+    def _predict_windows(
+        self, table: Table, windows: Windows, sequence: spec.SequenceSpec
+    ) -> Matrix:
+        """Predict windows of the rows of a table, laid out some at a time."""
+        x = self.features.transform_steps(table, self.network.numbers.dtype, windows.steps)
+        bases, parts = None, []
+        if sequence.relative:
+            bases = last_values(table, windows, self.settings.targets)
         columns = windows.units(x.shape[1]) + 1
         block = max(1, LAID_OUT_BYTES // (x.itemsize * columns))
         for first in range(0, len(windows), block):
             some = windows.take(np.arange(first, min(first + block, len(windows))))
-            out = np.empty((len(some), columns), dtype=x.dtype)
-            some.gather(x, out)
-            parts.append(self.network.predict(out))
+            steps = np.empty((len(some), columns), dtype=x.dtype)
+            some.gather(x, steps)
+            known = None if bases is None else bases[first : first + block]
+            forecast = self._feed_back if sequence.recurs else self._forecast
+            parts.append(forecast(steps, known))
         return np.concatenate(parts)
+
+    def _forecast(self, steps: Matrix, bases: Matrix | None) -> Matrix:
+        """Predict windows that are laid out."""
+        return self._answer(self.network.predict(steps), bases)
+
+    def _feed_back(self, steps: Matrix, bases: Matrix | None) -> Matrix:
+        """Forecast one step after another, each seen as the newest row of the window by the next.
+
+        Parameters
+        ----------
+        steps : Matrix of shape (examples, window * width + 1)
+            Changed: the windows move on.
+        bases : Matrix of shape (examples, targets), or None
+
+        Returns
+        -------
+        Matrix of shape (examples, targets * horizon)
+        """
+        forecasts, width = [self._forecast(steps, bases)], self.features.width
+        for _ in range(1, self.settings.horizon):
+            newest = forecasts[-1]
+            steps[:, : -1 - width] = steps[:, width:-1]
+            steps[:, -1 - width : -1] = self._row(newest, steps.dtype)
+            forecasts.append(self._forecast(steps, None if bases is None else newest))
+        return np.stack(forecasts, axis=2).reshape(len(steps), -1)
+
+    def _row(self, values: Matrix, dtype: np.dtype[Any]) -> Matrix:
+        """Return values of the targets as rows that the network sees, shape (rows, width)."""
+        columns = (
+            Column(column.name, column.type, values[:, self.outputs.index(column.name)])
+            for column in self.inputs
+        )
+        return self.features.transform(Table(tuple(columns)), dtype)[:, :-1]
 
     @property
     def takes_numbers(self) -> bool:
@@ -474,15 +286,20 @@ class Model:
             As `predict`; or a row's class was not there when training.
         """
         if self.sequence is None:
-            table = _with_targets(table, self.settings)
+            table = taken(table, have_targets(table, self.settings))
             return self._measured(self.predict(table), table)
-        examples = sequences(table, self.sequence, self.settings.targets)
+        return self.measure(sequences(table, self.sequence, self.settings.targets))
+
+    def measure(self, examples: Sequences) -> Evaluation:
+        """Predict sequences and measure against what they are to predict."""
         return self._measured(self.predict(examples.table, examples.windows), examples.answered)
 
     def _measured(self, y: Matrix, table: Table) -> Evaluation:
         """Measure predictions against the targets in a table."""
         if not isinstance(self.target, ClassEncoder):
-            metrics = regression_metrics(y, self.target.raw(table))
+            metrics = number_metrics(
+                y, self.target.raw(table, self.settings.horizon), self.quantiles
+            )
             return Evaluation(len(y), metrics, None)
         labels = self.target.transform(table)
         few = len(self.target.classes) <= CONFUSION_CLASSES

@@ -1,4 +1,4 @@
-"""Out of core: what `engine.model.prepare` does, for more rows than memory holds.
+"""Out of core: what `engine.preparation.prepare` does, for more rows than memory holds.
 
 The rows come from a kept file piece by piece, and go into a file of encoded
 rows that training reads in blocks. Held whole are only targets and weights,
@@ -27,17 +27,8 @@ from engine.data.preprocessing import FeatureEncoder
 from engine.data.splits import Rows, split
 from engine.data.table import Table
 from engine.data.targets import ClassEncoder, TargetScaler
-from engine.model import (
-    Encode,
-    Prepared,
-    architecture_for,
-    classes_of,
-    counted,
-    have_targets,
-    measure_of,
-    split_rng,
-    taken,
-)
+from engine.model import architecture_for, have_targets, measure_of, taken
+from engine.preparation import Encode, Prepared, classes_of, counted, split_rng
 from engine.spec import ResolvedSpec
 from engine.training import TrainingData
 
@@ -97,7 +88,9 @@ def prepare_on_disk(
         held_out = taken(other, found)
         sources.append((validation, np.where(found, VALIDATION, NONE).astype(np.uint8)))
     scales = not isinstance(settings.loss, spec.Poisson)
-    target = classes or TargetScaler.fit(training, settings.targets, scales=scales)
+    target = classes or TargetScaler.fit(
+        training, settings.targets, scales=scales, quantiles=settings.quantiles
+    )
     encode = Encode(settings, features, target)
     file = _write(sources, encode, scratch)
 

@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from engine import spec
+from engine.data import quantiles
 from engine.data.choices import check_text, decide, id_note, most_inputs, path_of
 from engine.data.encoding import TEXTS
 from engine.data.preprocessing import input_shape
 from engine.data.profiling import ColumnProfile
-from engine.data.sequence_choices import decide_sequence, most_examples, settle_forecast
+from engine.data.sequence_choices import (
+    check_recursion,
+    decide_sequence,
+    most_examples,
+    settle_forecast,
+)
 from engine.data.table import NUMERIC, nearest
 from engine.errors import SpecError
 from engine.network import Architecture, Inputs, uses_embedding
@@ -78,6 +84,7 @@ def resolve(
     sequence = decide_sequence(asked, profile, rows, others)
     _check_columns(asked, profile)
     features, choices = _features(asked, profile, rows)
+    check_recursion(asked, [column.name for column in features])
     task = asked.task or _infer_task(asked, targets)
     _check_targets(task, targets)
     loss = _loss(asked, task, targets)
@@ -326,7 +333,18 @@ def _loss(asked: TrainingSpec, task: Task, targets: Sequence[ColumnProfile]) -> 
         if isinstance(loss, spec.Poisson) and isinstance(target.min, float) and target.min < 0:
             reason = f"poisson needs counts, but {target.name!r} goes down to {target.min:g}"
             raise SpecError("/loss", reason)
+    if isinstance(loss, spec.Quantile):
+        _check_quantile_names(asked.targets, loss.levels)
     return loss
+
+
+def _check_quantile_names(targets: Sequence[str], levels: Sequence[float]) -> None:
+    """Refuse a target that is called as a quantile of another one is to be."""
+    for name in targets:
+        for taken in quantiles.names(name, levels):
+            if taken in targets:
+                reason = f"{taken!r} is what a quantile of {name!r} will be called"
+                raise SpecError("/target", f"{reason}; leave one of the two out")
 
 
 def outputs_of(
@@ -337,7 +355,8 @@ def outputs_of(
 ) -> int:
     """Return how many outputs the network has."""
     if task == "regression":
-        return len(targets) * (1 if sequence is None else sequence.horizon or 1)
+        values = len(targets) * (1 if sequence is None else sequence.steps_ahead)
+        return values * (len(loss.levels) if isinstance(loss, spec.Quantile) else 1)
     return 1 if isinstance(loss, spec.BinaryCrossEntropy) else targets[0].distinct or 1
 
 

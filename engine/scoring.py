@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.arrays import Labels, Matrix
+from engine.arrays import Labels, Matrix, Vector
+from engine.data import quantiles
 from engine.data.formats.stored import StoredRows
 from engine.data.formats.written import TableWriter, WrittenFormat
 from engine.data.table import nearest
@@ -82,11 +84,10 @@ def columns(model: Model, y: Matrix, decision: Decision) -> dict[str, NDArray[An
     """Return predictions as columns.
 
     A classifier's are ``label`` and ``probability_<class>``, or, of the likeliest classes alone,
-    ``label_1``, ``probability_1``, … A regression's are the targets, with a
-    horizon ``<target>_1`` and so on.
+    ``label_1``, ``probability_1``, … A regression's are those of `numbers`.
     """
     if model.classes is None:
-        return {name: y[:, place] for place, name in enumerate(_values(model))}
+        return numbers(model, y)
     classes = np.array([None, *model.classes], dtype=object)[1:]
     found: dict[str, NDArray[Any]] = {"label": classes[decision.labels(y)]}
     told = decision.told(y)
@@ -100,12 +101,22 @@ def columns(model: Model, y: Matrix, decision: Decision) -> dict[str, NDArray[An
     return found
 
 
-def _values(model: Model) -> list[str]:
-    """Return what the numbers of a regression are: its targets, or each for so many steps."""
-    horizon = model.settings.horizon
-    if horizon == 1:
-        return list(model.outputs)
-    return [f"{name}_{step}" for name in model.outputs for step in range(1, horizon + 1)]
+def numbers(model: Model, y: Matrix) -> dict[str, Vector]:
+    """Return predicted numbers as columns: the targets, then the quantiles of each.
+
+    With a horizon they are ``<target>_1`` and so on; quantiles are ``<target>_quantile_0.1``.
+    """
+    columns = [*model.values(y).T, *(y.T if model.quantiles else ())]
+    return dict(zip(number_names(model), columns, strict=True))
+
+
+def number_names(model: Model) -> list[str]:
+    """Return what the columns of `numbers` are called."""
+    horizon, values = model.settings.horizon, list(model.outputs)
+    if horizon > 1:
+        values = [f"{name}_{step}" for name in values for step in range(1, horizon + 1)]
+    beside = (quantiles.names(name, model.quantiles) for name in values)
+    return [*values, *chain.from_iterable(beside)]
 
 
 def check_rows(model: Model) -> None:

@@ -6,9 +6,11 @@ it against a dataset. Sending a resolved spec again trains the same network.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -16,7 +18,9 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
+    ValidationInfo,
     model_serializer,
+    model_validator,
 )
 
 MAX_UNITS = 2**53
@@ -25,6 +29,7 @@ MAX_COLUMNS = 16_384
 MAX_NAME_LENGTH = 200
 MAX_STEPS = 100_000
 MAX_HORIZON = 1000
+MAX_QUANTILES = 99
 PARAMETER_BUDGET = 50_000_000
 """Weights and biases that one network may have, unless the caller sets another budget."""
 
@@ -358,12 +363,54 @@ class LogCosh(Spec):
     type: Literal["log_cosh"] = "log_cosh"
 
 
+QuantileLevel = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _rising(levels: list[float] | None) -> list[float] | None:
+    """Refuse quantiles that are there twice, or in no order."""
+    for before, level in pairwise(levels or ()):
+        if level <= before:
+            reason = "is there twice" if level == before else f"comes after {before:g}"
+            raise ValueError(f"{level:g} {reason}; each must be larger than the one before")
+    return levels
+
+
+def _either(level: float | None, info: ValidationInfo) -> float | None:
+    """Refuse one quantile beside several."""
+    if level is not None and info.data.get("quantiles"):
+        raise ValueError("`quantiles` are given as well; leave one of the two out")
+    return level
+
+
 class Quantile(Spec):
-    """Predicts a quantile."""
+    """Predicts a quantile, or several: the bounds of an interval with what lies between."""
 
     type: Literal["quantile"] = "quantile"
-    quantile: float = Field(default=0.5, gt=0, lt=1)
-    """Which: 0.5 is the median."""
+    quantiles: Annotated[
+        Annotated[list[QuantileLevel], Field(min_length=1, max_length=MAX_QUANTILES)] | None,
+        AfterValidator(_rising),
+    ] = None
+    """Several, rising, each by an output of its own. The value is the one nearest to 0.5."""
+    quantile: Annotated[QuantileLevel | None, AfterValidator(_either)] = None
+    """One; 0.5, the median, unless given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _median(cls, given: Any) -> Any:
+        """Take the median where nothing is said."""
+        if isinstance(given, dict) and not given.keys() & {"quantiles", "quantile"}:
+            return {**given, "quantile": 0.5}
+        return given
+
+    @model_serializer(mode="wrap")
+    def _said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out which of the two it is not."""
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """What is predicted, rising."""
+        return tuple(self.quantiles or (self.quantile or 0.5,))
 
 
 class Poisson(Spec):
@@ -775,6 +822,9 @@ class ColumnSpec(Spec):
 Columns = Annotated[dict[Name, ColumnSpec], Field(max_length=MAX_COLUMNS)]
 
 
+Strategy = Literal["direct", "recursive"]
+
+
 class SequenceSpec(Spec):
     """Rows are steps of series. With a `window` their next values are forecast.
 
@@ -788,7 +838,12 @@ class SequenceSpec(Spec):
     window: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """How many consecutive rows a forecast is made from: their features and their targets."""
     horizon: int | None = Field(default=None, ge=1, le=MAX_HORIZON)
-    """How many steps after the window are forecast, each by outputs of its own; 1 unless given."""
+    """How many steps after the window are forecast; 1 unless given."""
+    strategy: Strategy | None = None
+    """Whether each step is forecast by outputs of its own, which is `direct`, or `recursive`.
+
+    Then the network forecasts one step, which it is fed as the newest row for the next one.
+    `direct` unless given."""
     relative: bool | None = None
     """Whether the network tells by how much a target differs from its last value in the window.
 
@@ -804,6 +859,16 @@ class SequenceSpec(Spec):
     def steps(self) -> int:
         """How many steps an example has; once it is decided."""
         return self.window or self.length or 1
+
+    @property
+    def recurs(self) -> bool:
+        """Whether a forecast is fed back for the next one."""
+        return self.strategy == "recursive"
+
+    @property
+    def steps_ahead(self) -> int:
+        """How many steps the network itself forecasts; once it is decided."""
+        return 1 if self.recurs else self.horizon or 1
 
     @property
     def columns(self) -> list[str]:
@@ -878,3 +943,8 @@ class ResolvedSpec(TrainingSpec):
     network: NetworkSpec
     loss: Loss
     validation: Validation
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The quantiles of every value that are predicted, rising; empty where it is the value."""
+        return self.loss.levels if isinstance(self.loss, Quantile) else ()

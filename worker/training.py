@@ -193,8 +193,9 @@ class Training(Attempt):
 
     def _finish(self, fitting: Fitting, stopped: StopReason | None) -> None:
         """Keep the best network as a model, and end the job, in one transaction."""
-        model, metrics = fitting.model(), self._metrics_of(fitting.best_epoch)
-        data = dump_model(model)
+        model = fitting.model()
+        outcome = fitting.outcome(model, self._metrics_of(fitting.best_epoch), self._lease.progress)
+        metrics, data = outcome.metrics, dump_model(model)
 
         def write(session: Session) -> str:
             jobs.hold(session, self._claim)
@@ -212,6 +213,8 @@ class Training(Attempt):
                 data=data,
             )
             publication = self._publish(session, model_id)
+            if outcome.notes:
+                jobs.write(session, self._claim, notes=list(outcome.notes))
             jobs.succeed(session, self._claim, model_id, metrics, stopped, publication)
             return model_id
 

@@ -34,7 +34,7 @@ from app.store.errors import NotFoundError
 from engine.data.table import NUMERIC, Column, InputColumn, Table, column_of, nearest
 from engine.errors import SchemaError
 from engine.model import Model
-from engine.scoring import check_rows
+from engine.scoring import check_rows, number_names, numbers
 
 bp = APIBlueprint("inference", __name__, url_prefix="/v2", abp_tags=[Tag(name="Inference")])
 
@@ -209,7 +209,7 @@ def _outputs(found: Model) -> list[schemas.InferenceTensor]:
     if found.classes is None:
         return [
             schemas.InferenceTensor(name=name, datatype="FP64", shape=[-1])
-            for name in found.outputs
+            for name in number_names(found)
         ]
     classes = {"classes": list(found.classes)}
     return [
@@ -357,7 +357,7 @@ def _column(column: InputColumn, values: Values) -> Column:
 def _answers(found: Model, y: Values) -> dict[str, Values]:
     """Return the outputs by name."""
     if found.class_names is None:
-        return {name: y[:, place].astype(np.float64) for place, name in enumerate(found.outputs)}
+        return dict(numbers(found, y))
     labels = np.array(found.class_names, dtype=object)[y.argmax(axis=1)]
     return {"label": labels, "probabilities": y}
 

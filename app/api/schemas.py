@@ -503,7 +503,7 @@ class Job(Answered):
     fingerprints: list[dict[str, Any]]
     """What its numbers come from: version, NumPy, BLAS, its threads and kernels."""
     notes: list[str]
-    """What was noticed in the data of sequences: gaps, and what was left out."""
+    """What was noticed in the data of sequences: gaps, what was left out, which baselines win."""
     stop_reason: StopReason | None
     """Which rule ended the training of a job that succeeded."""
     error: JobError | None
@@ -770,6 +770,8 @@ class Prediction(BaseModel):
     probabilities: dict[str, float] | None = None
     value: float | list[float] | None = None
     values: dict[str, float | list[float]] | None = None
+    quantiles: dict[str, float | list[float] | dict[str, float | list[float]]] | None = None
+    """By the loss `quantile`, rising; each as `value` or `values` is."""
 
 
 class Predictions(Answered):

@@ -23,6 +23,7 @@ from engine.data.formats.ingestion import ingest
 from engine.data.formats.kinds import Limits, Options
 from engine.data.formats.stored import read_table
 from engine.data.formats.written import TableWriter, WrittenFormat
+from engine.data.quantiles import apart
 from engine.data.table import NUMERIC, ColumnType
 from engine.model import Model
 from engine.scoring import Decision
@@ -124,11 +125,23 @@ def predictions(model: Model, y: Matrix, decision: Decision) -> list[dict[str, A
     """Put a matrix of predictions into words."""
     if model.classes is not None and model.class_names is not None:
         return _classified(model.classes, model.class_names, y, decision)
+    name = "value" if len(model.outputs) == 1 else "values"
+    found = [{name: told} for told in _numbers(model, model.values(y))]
+    if levels := model.quantiles:
+        answers = apart(y, levels)
+        told = [_numbers(model, answers[:, :, place]) for place in range(len(levels))]
+        for prediction, row in zip(found, zip(*told, strict=True), strict=True):
+            prediction["quantiles"] = dict(zip(map(str, levels), row, strict=True))
+    return found
+
+
+def _numbers(model: Model, y: Matrix) -> list[Any]:
+    """Put numbers into words: of each row the one target's, or those of all by name."""
     horizon = model.settings.horizon
     rows = (y if horizon == 1 else y.reshape(len(y), -1, horizon)).tolist()
     if len(model.outputs) == 1:
-        return [{"value": row[0]} for row in rows]
-    return [{"values": dict(zip(model.outputs, row, strict=True))} for row in rows]
+        return [row[0] for row in rows]
+    return [dict(zip(model.outputs, row, strict=True)) for row in rows]
 
 
 def _classified(

@@ -65,11 +65,19 @@ class Graph:
         self._counts: dict[str, int] = {}
         self._shared: dict[tuple[str, Shape, bytes], str] = {}
 
-    def add(self, operator: str, *operands: Operand, domain: str = "", **attributes: Any) -> str:
-        """Add a node; return the name of its output."""
+    def add(
+        self,
+        operator: str,
+        *operands: Operand,
+        domain: str = "",
+        unused: int = 0,
+        **attributes: Any,
+    ) -> str:
+        """Add a node; return the name of its first output, after which others may be unused."""
         names = [x if isinstance(x, str) else self.constant(x) for x in operands]
         output = self._fresh(operator)
-        node = helper.make_node(operator, names, [output], output, domain=domain, **attributes)
+        outputs = [output, *(self._fresh(f"{operator}_unused") for _ in range(unused))]
+        node = helper.make_node(operator, names, outputs, output, domain=domain, **attributes)
         self._graph.node.append(node)
         return output
 

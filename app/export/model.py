@@ -11,11 +11,13 @@ from onnx import TensorProto, helper
 
 from app.config import VERSION
 from app.export.columns import declare, encoded
-from app.export.graph import Graph, UnportableError
+from app.export.graph import Graph, UnportableError, whole
 from app.export.layers import Value, through
+from engine.data import quantiles
 from engine.data.targets import ClassEncoder, ClassName, TargetScaler
 from engine.model import Model
 from engine.network import Output
+from engine.scoring import number_names
 
 LARGEST_BYTES = 2**31 - 2**26
 """Of weights: a file of Protocol Buffers ends at 2 GiB, and there are other things in it."""
@@ -43,7 +45,7 @@ def onnx_of(model: Model, model_id: str) -> bytes:
     if isinstance(model.target, ClassEncoder):
         _classes(graph, y, model.target, names)
     else:
-        _values(graph, y, model.target, names)
+        _values(graph, y, model, model.target, names)
     file = graph.model
     file.producer_name, file.producer_version = "chainrule", VERSION
     helper.set_model_props(file, _facts(model, model_id))
@@ -59,7 +61,8 @@ def _check(model: Model) -> None:
 
 def _reserved(model: Model) -> set[str]:
     """Return names that outputs may have."""
-    return {f"{before}{name}" for before in ("", PREDICTED) for name in (*OUTPUTS, *model.outputs)}
+    outputs = number_names(model) if model.classes is None else ()
+    return {f"{before}{name}" for before in ("", PREDICTED) for name in (*OUTPUTS, *outputs)}
 
 
 OUTPUTS = LABEL, PROBABILITIES = "label", "probabilities"
@@ -102,14 +105,27 @@ def _named(classes: tuple[ClassName, ...]) -> NDArray[Any]:
     return np.array(said, dtype=object)
 
 
-def _values(graph: Graph, y: Value, target: TargetScaler, inputs: set[str]) -> None:
-    """Declare every target as an output, in its own unit."""
+def _values(graph: Graph, y: Value, model: Model, target: TargetScaler, inputs: set[str]) -> None:
+    """Declare every target, and the quantiles of each, as an output, in its own unit."""
     double = np.dtype(np.float64)
+    scale, shift = (each.repeat(target.copies) for each in (target.deviation, target.mean))
     values = y.name if y.dtype == double else graph.add("Cast", y.name, to=TensorProto.DOUBLE)
-    values = graph.add("Add", graph.add("Mul", values, target.deviation), target.mean)
-    for place, name in enumerate(target.targets):
+    values = graph.add("Add", graph.add("Mul", values, scale), shift)
+    if target.quantiles:
+        values = _with_middle(graph, values, target.quantiles)
+    for place, name in enumerate(number_names(model)):
         value = graph.add("Gather", values, np.int64(place), axis=1)
         graph.output(value, _name(name, inputs), double, (), "in its own unit")
+
+
+def _with_middle(graph: Graph, answers: str, levels: tuple[float, ...]) -> str:
+    """Return the value of every target, then the quantiles of each, rising."""
+    count = whole(len(levels))
+    answers = graph.add("Reshape", answers, whole(0, -1, len(levels)))
+    answers = graph.add("TopK", answers, count, unused=1, axis=2, largest=0)
+    middle = graph.add("Gather", answers, whole(*quantiles.middle(levels)), axis=2)
+    values = graph.add("ReduceMean", middle, axes=[2], keepdims=0)
+    return graph.add("Concat", values, graph.add("Reshape", answers, whole(0, -1)), axis=1)
 
 
 def _facts(model: Model, model_id: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from engine.data.profiling import ColumnProfile
 from engine.data.series import GROUPS, ORDERS
@@ -10,8 +10,10 @@ from engine.data.table import nearest
 from engine.errors import SpecError
 from engine.spec import (
     MAX_STEPS,
+    ColumnSpec,
     Loss,
     Poisson,
+    Quantile,
     SequenceSpec,
     Task,
     TrainingSpec,
@@ -101,7 +103,9 @@ def _forecast(
     if isinstance(asked.validation, ValidationFolds):
         reason = "windows would be learnt from that come after those that are measured"
         raise SpecError("/validation/folds", f"{reason}; a `fraction` takes the latest ones")
-    decided = sequence.model_copy(update={"horizon": sequence.horizon or 1})
+    decided = sequence.model_copy(
+        update={"horizon": sequence.horizon or 1, "strategy": sequence.strategy or "direct"}
+    )
     longest = longest_series(sequence, profile, rows) or rows
     if longest < span(decided):
         reason = f"the longest series has {longest:,} rows, window + horizon is {span(decided):,}"
@@ -112,7 +116,7 @@ def _forecast(
 def _whole(
     asked: TrainingSpec, sequence: SequenceSpec, profile: Profile, rows: int, others: Profile
 ) -> SequenceSpec:
-    for field in ("horizon", "relative"):
+    for field in ("horizon", "strategy", "relative"):
         if getattr(sequence, field) is not None:
             raise SpecError(f"/sequence/{field}", "is for forecasts; give a `window` as well")
     if sequence.group is None:
@@ -148,12 +152,34 @@ def settle_forecast(sequence: SequenceSpec | None, task: Task, loss: Loss) -> Se
         return sequence
     if task == "classification" and (sequence.horizon or 1) > 1:
         raise SpecError("/sequence/horizon", "a class is forecast for the next step; 1 would do")
+    if sequence.recurs and task == "classification":
+        raise SpecError("/sequence/strategy", "a class is forecast for the next step; leave it out")
+    if sequence.recurs and isinstance(loss, Quantile) and len(loss.levels) > 1:
+        reason = "an interval of one step cannot be fed back to become one of several"
+        raise SpecError("/sequence/strategy", f"{reason}; `direct` would do")
     can = task == "regression" and not isinstance(loss, Poisson)
     if sequence.relative and not can:
         reason = "classes and counts are no differences; leave it out"
         raise SpecError("/sequence/relative", reason)
     relative = can if sequence.relative is None else sequence.relative
     return sequence.model_copy(update={"relative": relative})
+
+
+def check_recursion(asked: TrainingSpec, features: Sequence[str]) -> None:
+    """Refuse to feed a forecast back where more than its targets would have to be known."""
+    if asked.sequence is None or not asked.sequence.recurs:
+        return
+    for name in features:
+        if name not in asked.targets:
+            path = f"/features/{asked.features.index(name)}" if asked.features else "/features"
+            reason = f"{name!r} is not known of the steps that are forecast"
+            advice = "give nothing but the target as `features`, or use the strategy `direct`"
+            raise SpecError(path, f"{reason}; {advice}")
+    for name in asked.targets:
+        taken_for = asked.columns.get(name, ColumnSpec()).type
+        if taken_for not in (None, "number"):
+            reason = f"a forecast is fed back as a number, not as {taken_for}"
+            raise SpecError(f"/columns/{name}/type", f"{reason}; leave it out")
 
 
 def span(sequence: SequenceSpec) -> int:

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.arrays import Labels, Matrix
 from engine.data.series import Marks, Rows, Series, arrange
@@ -34,14 +32,11 @@ class Sequences:
 
     Parameters
     ----------
-    table : Table
-        Sorted into series.
+    series : Series
     windows : Windows
         The rows that each example is made from.
     answers : Rows of shape (examples, horizon)
         The rows whose targets it predicts.
-    moments : ndarray of shape (rows,)
-        When each row is.
     targets : tuple of str
     relative : bool
         Whether targets are told as differences from their last values in the window.
@@ -49,10 +44,9 @@ class Sequences:
         What was noticed, and what was left out.
     """
 
-    table: Table
+    series: Series
     windows: Windows
     answers: Rows
-    moments: NDArray[Any]
     targets: tuple[str, ...]
     relative: bool = False
     notes: tuple[str, ...] = ()
@@ -60,6 +54,21 @@ class Sequences:
     def __len__(self) -> int:
         """How many examples."""
         return len(self.windows)
+
+    @property
+    def table(self) -> Table:
+        """All rows, sorted into series."""
+        return self.series.table
+
+    @property
+    def begins(self) -> Rows:
+        """The first row of the series of each example."""
+        return self.series.starts[self.series.places[self.windows.starts]]
+
+    @property
+    def next_step(self) -> Sequences:
+        """The same, but that no more is predicted than the first step."""
+        return replace(self, answers=self.answers[:, :1])
 
     def take(self, which: Rows) -> Sequences:
         """Return some of the examples, over the same table."""
@@ -84,7 +93,7 @@ class Sequences:
     @property
     def touched(self) -> Table:
         """The rows that the examples are made from, or predict."""
-        rows = len(self.moments)
+        rows = self.table.rows
         first = np.bincount(self.windows.starts, minlength=rows + 1)
         inside = np.cumsum(first - np.bincount(self.windows.ends, minlength=rows + 1)) > 0
         inside[self.answers] = True
@@ -107,10 +116,9 @@ def sequences(table: Table, sequence: SequenceSpec, targets: list[str]) -> Seque
     cut = _whole if sequence.window is None else _windows
     windows, answers, left_out = cut(series, sequence, targets)
     return Sequences(
-        series.table,
+        series,
         windows,
         answers,
-        series.moments,
         tuple(targets),
         bool(sequence.relative),
         (*series.describe(), *left_out),
@@ -133,16 +141,17 @@ def _windows(
         notes.append(f"left out, as they are shorter than {needed}: {named}")
     starts = np.arange(len(series.rows) - span + 1)
     starts = starts[series.places[starts] == series.places[starts + span - 1]]
-    gapless = starts[_count(series.gaps, starts + 1, starts + span) == 0]
+    gapless = starts[count_marked(series.gaps, starts + 1, starts + span) == 0]
     if len(gapless) < len(starts):
         notes.append(f"windows left out, as they reach over a gap: {len(starts) - len(gapless):,}")
     absent = ~has_targets(series.table, targets)
-    complete = gapless[_count(absent, gapless + window, gapless + span) == 0]
+    complete = gapless[count_marked(absent, gapless + window, gapless + span) == 0]
     if len(complete) < len(gapless):
         found = len(gapless) - len(complete)
         notes.append(f"windows left out, as a target after them is missing: {found:,}")
     if sequence.relative:
-        known = _last(series.table, complete + window, targets).min(axis=1) >= complete
+        last = last_known(series.table, targets)[complete + window - 1]
+        known = last.min(axis=1) >= complete
         if not known.all():
             lost = len(complete) - int(known.sum())
             notes.append(f"windows left out, as they have no value of a target: {lost:,}")
@@ -153,12 +162,15 @@ def _windows(
     return Windows(complete, window), answers, notes
 
 
-def _last(table: Table, ends: Rows, targets: Sequence[str]) -> Rows:
-    """Return the last row before each end that has a value in each target, -1 where none has."""
+def last_known(table: Table, targets: Sequence[str]) -> Rows:
+    """Return up to each row the last one that has a value in each target, -1 where none has.
+
+    Of shape (rows, targets).
+    """
     rows = np.arange(table.rows)
     absent = [missing_in(table.column(name)) for name in targets]
-    newest = [np.maximum.accumulate(np.where(missing, -1, rows)) for missing in absent]
-    return np.stack([known[ends - 1] for known in newest], axis=1)
+    known = [np.maximum.accumulate(np.where(missing, -1, rows)) for missing in absent]
+    return np.stack(known, axis=1)
 
 
 def last_values(table: Table, windows: Windows, targets: Sequence[str]) -> Matrix:
@@ -169,7 +181,7 @@ def last_values(table: Table, windows: Windows, targets: Sequence[str]) -> Matri
     SchemaError
         A window has none; its ``row`` is its last one.
     """
-    last = _last(table, windows.ends, targets)
+    last = last_known(table, targets)[windows.ends - 1]
     bare = np.argwhere(last < windows.starts[:, None])
     if len(bare):
         example, place = bare[0]
@@ -180,7 +192,7 @@ def last_values(table: Table, windows: Windows, targets: Sequence[str]) -> Matri
     return np.stack(values, axis=1)
 
 
-def _count(marks: Marks, begin: Rows, end: Rows) -> Rows:
+def count_marked(marks: Marks, begin: Rows, end: Rows) -> Rows:
     """Return how many rows are marked from each beginning to before its end."""
     before = np.append(0, np.cumsum(marks))
     counts: Rows = before[end] - before[begin]
@@ -247,13 +259,14 @@ def split_sequences(
     if sequence.window is None:
         training, rest = split(len(examples), fraction, rng, labels)
         return examples.take(training), examples.take(rest) if len(rest) else None
-    first, last = (examples.moments[examples.answers[:, place]] for place in (0, -1))
-    moments, counts = np.unique(first, return_counts=True)
+    moments = examples.series.moments
+    first, last = (moments[examples.answers[:, place]] for place in (0, -1))
+    begins, counts = np.unique(first, return_counts=True)
     later = len(first) - np.cumsum(counts)[:-1]
     if not len(later):
         advice = "`validation` with a `fraction` of 0 would do"
         raise DataError(f"all windows end at the same time, so none can validate; {advice}")
-    cut = moments[np.abs(later - len(first) * fraction).argmin()]
+    cut = begins[np.abs(later - len(first) * fraction).argmin()]
     training, rest = np.flatnonzero(last <= cut), np.flatnonzero(first > cut)
     if not len(training):
         found = f"of {len(first):,} windows the latest {len(rest):,} would validate"

@@ -26,6 +26,10 @@ do is not evenly spaced."""
 SAME_STEP = 1e-6
 """Steps that differ by no more than this share of one are equal: these numbers were rounded."""
 
+SEASONS = ((1, 1, 24), (24, 24, 7), (168, 168, 52), (672, 744, 12), (2160, 2208, 4))
+"""Hours from one row to the next, at least and at most, and how many such steps a season has: hours
+of a day, days of a week, weeks, months and quarters of a year."""
+
 SHOWN = 3
 """So many are named in a message."""
 
@@ -73,6 +77,21 @@ class Series:
     def places(self) -> Rows:
         """The series of each row."""
         return np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @cached_property
+    def season(self) -> int | None:
+        """How many steps a season has, by the time that lies between two rows.
+
+        None where these are not evenly spaced, or the order is no time.
+        """
+        steps = np.diff(self.order.values)[self.places[1:] == self.places[:-1]]
+        if self.order.type != "timestamp" or self.uneven.any() or not len(steps):
+            return None
+        hours = float(np.median(steps / np.timedelta64(1, "h")))
+        for least, most, count in SEASONS:
+            if least * (1 - SAME_STEP) <= hours <= most * (1 + SAME_STEP):
+                return count
+        return None
 
     def name(self, series: int) -> str:
         """Return what a series is called, to be read after what is said of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from engine.arrays import Labels, Matrix, Vector
 from engine.data.encoding import check_present, check_type
+from engine.data.quantiles import rising
 from engine.data.table import Column, InputColumn, Table, json_value, truth
 from engine.errors import SchemaError
 
@@ -115,11 +116,14 @@ class TargetScaler:
     mean, deviation : Vector of shape (targets * horizon,)
         Of the training rows; the deviation is 1 where all are equal. For each step of a forecast
         its own.
+    quantiles : tuple of float
+        Those that a network answers for every value, side by side; empty where it is the value.
     """
 
     targets: tuple[str, ...]
     mean: Vector
     deviation: Vector
+    quantiles: tuple[float, ...] = ()
 
     @classmethod
     def fit(
@@ -130,52 +134,71 @@ class TargetScaler:
         scales: bool = True,
         horizon: int = 1,
         bases: Matrix | None = None,
+        quantiles: tuple[float, ...] = (),
     ) -> TargetScaler:
         """Fit on the training rows, or leave the targets as they are."""
         width = len(targets) * horizon
-        plain = cls(tuple(targets), np.zeros(width), np.ones(width))
+        plain = cls(tuple(targets), np.zeros(width), np.ones(width), quantiles)
         if not scales:
             return plain
         y = plain._differences(table, bases)
         deviation = np.where(np.ptp(y, axis=0) > 0, y.std(axis=0), 1.0)
-        return cls(tuple(targets), y.mean(axis=0), deviation)
+        return replace(plain, mean=y.mean(axis=0), deviation=deviation)
 
     @property
     def horizon(self) -> int:
-        """How many values of each target are predicted."""
+        """How many values of each target a network answers."""
         return len(self.mean) // len(self.targets)
 
-    def raw(self, table: Table) -> Matrix:
+    @property
+    def copies(self) -> int:
+        """How many outputs of a network are for each value."""
+        return len(self.quantiles) or 1
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network has for all values."""
+        return len(self.mean) * self.copies
+
+    def raw(self, table: Table, horizon: int) -> Matrix:
         """Return the targets as they are, float64 of shape (examples, targets * horizon).
 
         An example has as many rows as the horizon has steps; the values of a target follow on
         each other.
         """
-        y = _stack(table, self.targets).reshape(-1, self.horizon, len(self.targets))
+        y = _stack(table, self.targets).reshape(-1, horizon, len(self.targets))
         return y.swapaxes(1, 2).reshape(len(y), -1)
 
     def _differences(self, table: Table, bases: Matrix | None) -> Matrix:
-        y = self.raw(table)
+        y = self.raw(table, self.horizon)
         return y if bases is None else y - bases.repeat(self.horizon, axis=1)
 
     def transform(self, table: Table, dtype: DTypeLike, bases: Matrix | None = None) -> Matrix:
-        """Return the scaled targets, shape (examples, targets * horizon)."""
+        """Return the scaled targets, each for all of its outputs, shape (examples, outputs)."""
         y = self._differences(table, bases)
-        return ((y - self.mean) / self.deviation).astype(dtype)
+        return ((y - self.mean) / self.deviation).astype(dtype).repeat(self.copies, axis=1)
 
     def scale(self, target: Any) -> Matrix:
-        """Return one row's targets, scaled, shape (1, targets); raises `SchemaError`."""
+        """Return one row's targets as `transform`, shape (1, outputs); raises `SchemaError`."""
         numbers = target if isinstance(target, list) else [target]
         numeric = all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
         if not numeric or len(numbers) != len(self.targets):
             expected = "a number" if len(self.targets) == 1 else f"{len(self.targets)} numbers"
             raise SchemaError(self.targets[0], expected, json_value(target))
-        return np.asarray((np.array([numbers], dtype=np.float64) - self.mean) / self.deviation)
+        y = (np.array([numbers], dtype=np.float64) - self.mean) / self.deviation
+        return y.repeat(self.copies, axis=1)
 
     def invert(self, y: Matrix, bases: Matrix | None = None) -> Matrix:
-        """Return predictions in the targets' own units, float64."""
-        values = np.asarray(y, dtype=np.float64) * self.deviation + self.mean
-        return values if bases is None else values + bases.repeat(self.horizon, axis=1)
+        """Return predictions in the targets' own units, float64, the quantiles of each rising.
+
+        Deviation from the network's outputs: quantiles that cross are sorted, which brings them
+        nearer to those they estimate (Chernozhukov, Fernández-Val & Galichon 2010).
+        """
+        scale, shift = self.deviation.repeat(self.copies), self.mean.repeat(self.copies)
+        values = np.asarray(y, dtype=np.float64) * scale + shift
+        if bases is not None:
+            values += bases.repeat(self.horizon * self.copies, axis=1)
+        return rising(values, self.quantiles)
 
 
 def _stack(table: Table, targets: Sequence[str]) -> Matrix:

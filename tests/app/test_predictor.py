@@ -15,7 +15,8 @@ from app.store import trained_models
 from app.store.errors import CorruptArtifactError, NotFoundError
 from engine.checkpoint import dump_model
 from engine.data.table import Column, Table
-from engine.model import Model, prepare
+from engine.model import Model
+from engine.preparation import prepare
 from engine.spec import CrossEntropy, DenseLayer, NetworkSpec, ResolvedSpec, ValidationPart
 from engine.training import start
 from tests.app.store.rows import OWNER, add_dataset, add_job

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.e2e
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def lines_of(example, service, timeout):
+def lines_of(example, service, timeout, *arguments):
     """Run an example against a service; return what it prints."""
-    command = [sys.executable, str(EXAMPLES / example), service.commands[0].url]
+    command = [sys.executable, str(EXAMPLES / example), service.commands[0].url, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout.splitlines()
@@ -40,3 +40,12 @@ def test_characters_are_read_by_the_example(embedded):
     digits, mnist = (float(share.rstrip("%")) for share, _ in results)
     assert digits >= 98
     assert mnist >= 97
+
+
+def test_series_are_forecast_by_the_example_better_than_without_a_network(embedded, tmp_path):
+    chart = tmp_path / "chart.svg"
+    lines = lines_of("forecasts.py", embedded, 120, str(chart))
+    errors = [float(line[17:].split()[0]) for line in lines if line.startswith("  ")]
+    for last, seasonal, recursive, direct in (errors[:4], errors[4:]):
+        assert direct < recursive < min(last, seasonal)
+    assert b"<svg" in chart.read_bytes()

@@ -21,7 +21,8 @@ from engine.checkpoint import (
 )
 from engine.data.table import Column, Table, table_from_instances
 from engine.errors import CheckpointError
-from engine.model import Model, prepare
+from engine.model import Model
+from engine.preparation import prepare
 from engine.spec import (
     Adam,
     ColumnSpec,

@@ -13,7 +13,7 @@ from engine.data.formats.stored import read_table
 from engine.data.profiling import profile
 from engine.errors import CheckpointError
 from engine.fitting import fit
-from engine.model import prepare, prepare_folds
+from engine.preparation import prepare, prepare_folds
 from engine.resolution import resolve
 from engine.spec import (
     PARAMETER_BUDGET,

@@ -197,14 +197,17 @@ def test_every_activation_agrees_with_central_differences(activation, rng):
 
 
 @pytest.mark.parametrize(
-    ("task", "kind"),
-    [("classification", kind) for kind in spec.CLASS_LOSSES]
-    + [("regression", kind) for kind in spec.NUMBER_LOSSES],
+    ("task", "loss_spec"),
+    [
+        *(("classification", kind()) for kind in spec.CLASS_LOSSES),
+        *(("regression", kind()) for kind in spec.NUMBER_LOSSES),
+        ("regression", spec.Quantile(quantiles=[0.1, 0.5, 0.9])),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("weighted", [False, True])
-def test_every_loss_agrees_with_central_differences(task, kind, weighted, rng):
-    loss_spec = kind()
-    outputs = 1 if kind is spec.BinaryCrossEntropy else 3
+def test_every_loss_agrees_with_central_differences(task, loss_spec, weighted, rng):
+    outputs = 1 if isinstance(loss_spec, spec.BinaryCrossEntropy) else 3
     workspace = Workspace("float64", 7, learns=True)
     wire = workspace.wire(outputs)
     loss = bind_loss(loss_spec, task, wire, workspace)

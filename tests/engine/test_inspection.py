@@ -8,7 +8,8 @@ import pytest
 from engine.data.table import Column, Table
 from engine.errors import DataError
 from engine.inspection import saliency, trace
-from engine.model import Model, prepare
+from engine.model import Model
+from engine.preparation import prepare
 from engine.spec import (
     Adam,
     ColumnSpec,

@@ -54,6 +54,14 @@ def test_every_loss_is_the_mean_of_its_definition(name, weighted, rng):
     assert loss(t, weights) == pytest.approx(expected.mean(), rel=1e-12)
 
 
+def test_the_quantiles_of_a_number_have_outputs_side_by_side(rng):
+    settings = spec.Quantile(quantiles=[0.1, 0.5, 0.9])
+    z, t = rng.standard_normal((6, 8)), rng.standard_normal((2, 8)).repeat(3, axis=0)
+    loss, _ = bound(settings, "regression", z)
+    q = np.array([0.1, 0.5, 0.9, 0.1, 0.5, 0.9])[:, None]
+    assert loss(t, None) == pytest.approx(np.where(z < t, q * (t - z), (1 - q) * (z - t)).mean())
+
+
 def test_the_brier_score_is_a_squared_error_after_a_softmax(rng):
     z, t = rng.standard_normal((3, 8)), np.eye(3)[:, rng.integers(0, 3, 8)]
     loss, _ = bound(spec.SquaredError(), "classification", z)

@@ -7,7 +7,7 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from engine.metrics import classification_metrics, regression_metrics
+from engine.metrics import classification_metrics, quantile_metrics, regression_metrics
 
 
 def test_classification_by_hand():
@@ -72,6 +72,15 @@ def test_several_targets_count_alike():
     metrics = regression_metrics(predictions, targets)
     assert metrics["r2"] == pytest.approx((1 + 0) / 2)
     assert metrics["mae"] == pytest.approx(50)
+
+
+def test_quantiles_by_hand():
+    predictions = np.array([[[1.0, 3.0]], [[2.0, 2.5]]])
+    metrics = quantile_metrics(predictions, np.array([[3.0], [1.0]]), (0.1, 0.9))
+    losses = [0.1 * 2, 0.0, 0.9 * 1, 0.1 * 1.5]
+    assert metrics == {"pinball_loss": pytest.approx(sum(losses) / 4), "coverage": 0.5}
+    one = quantile_metrics(predictions[:, :, :1], np.array([[3.0], [1.0]]), (0.1,))
+    assert one == {"pinball_loss": pytest.approx((losses[0] + losses[2]) / 2)}
 
 
 def test_the_mean_as_prediction_explains_nothing(rng):

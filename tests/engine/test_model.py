@@ -18,7 +18,8 @@ from engine.data.targets import ClassEncoder
 from engine.errors import DataError, SchemaError
 from engine.fitting import fit
 from engine.metrics import classification_metrics, regression_metrics
-from engine.model import SPLIT_STREAM, Model, prepare, prepare_folds
+from engine.model import Model
+from engine.preparation import SPLIT_STREAM, prepare, prepare_folds
 from engine.resolution import resolve
 from engine.spec import (
     PARAMETER_BUDGET,
@@ -404,3 +405,16 @@ def test_overfitting_does_not_reach_the_model(rng):
     losses = [point.validation_loss for point in curve]
     assert min(losses) < losses[-1]
     assert measured == pytest.approx(min(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_no_error_is_a_share_of_a_target_of_zero(precision):
+    """Though it is scaled and back, which rounds."""
+    rows = table(x=[1.0, 2.0, 3.0, 4.0], y=[0.7, 0.0, 0.1, 0.2])
+    how = spec(**NUMBERS, precision=precision, validation=HALF)
+    for seed in range(4):
+        prepared = prepare(rows, how.model_copy(update={"seed": seed}))
+        y = prepared.data.validation.y
+        true = prepared.target.invert(y)
+        has_zero = np.abs(true).min() < 0.05
+        assert ("mape" in prepared.data.measure(y, y)) != has_zero

@@ -14,8 +14,8 @@ from engine.data.formats.ingestion import ingest
 from engine.data.formats.stored import StoredRows, read_table
 from engine.errors import SpecError
 from engine.fitting import fit, fit_from_disk
-from engine.model import prepare
 from engine.outofcore import prepare_on_disk
+from engine.preparation import prepare
 from engine.resolution import resolve
 from engine.spec import PARAMETER_BUDGET, TrainingSpec
 from tests.engine.beginnings import DATA

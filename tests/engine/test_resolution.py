@@ -10,8 +10,8 @@ import pytest
 from engine.data.profiling import profile
 from engine.data.table import Column, Table
 from engine.errors import SpecError
-from engine.model import prepare
 from engine.network import Architecture, Inputs
+from engine.preparation import prepare
 from engine.resolution import AUTO_NETWORK, MAX_INTEGER_CLASSES, resolve
 from engine.spec import (
     PARAMETER_BUDGET,

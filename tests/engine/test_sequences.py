@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from engine.data.windows import Windows
 from engine.errors import DataError, SchemaError
 from engine.fitting import fit
 from engine.footprint import multiply_adds
-from engine.model import prepare
+from engine.preparation import prepare
 from engine.resolution import resolve
 from engine.spec import PARAMETER_BUDGET, TrainingSpec, ValidationDataset
 from tests.engine.beginnings import table
@@ -143,6 +145,14 @@ def test_a_saved_model_forecasts_the_same(forecaster):
     assert again.evaluate(rows) == model.evaluate(rows)
 
 
+def test_a_model_from_before_there_were_strategies_forecasts_directly(forecaster):
+    rows, how, model, _ = forecaster
+    assert how.sequence.strategy == "direct"
+    sequence = how.sequence.model_copy(update={"strategy": None})
+    old = replace(model, settings=how.model_copy(update={"sequence": sequence}))
+    assert load_model(dump_model(old)).evaluate(rows) == model.evaluate(rows)
+
+
 @pytest.mark.parametrize("kind", ["forecast", "whole", "folds", "full batch"])
 def test_what_was_saved_midway_goes_on_to_the_same_bits(kind, monkeypatch):
     rows, asked = (waves(40), FORECAST) if kind == "forecast" else (shapes(), WHOLE)
@@ -189,6 +199,48 @@ def test_several_targets_are_forecast_each_in_its_own_order(relative):
         ahead = n + 4, n + 5
         np.testing.assert_allclose(y[n], [ahead[0] % 4, ahead[1] % 4, *(100 * a for a in ahead)])
     assert prepared.architecture.outputs == 4
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_recursive_forecast_is_that_of_one_step_again_and_again(relative):
+    rows = table(
+        t=list(range(80)), y=[float(n % 4) for n in range(80)], z=[100.0 * n for n in range(80)]
+    )
+    sequence = {"order": "t", "window": 4, "horizon": 3, "relative": relative}
+    sequence["strategy"] = "recursive"
+    asked = {"target": ["y", "z"], "features": ["z", "y"], "sequence": sequence}
+    how = resolved(rows, **asked, training={"epochs": 2})
+    fitting = fit(rows, how)
+    model, _ = trained(fitting)
+    assert model.network.architecture.outputs == 2
+    windows = Windows(np.array([0, 30]), 4)
+    found = model.predict(rows, windows).reshape(2, 2, 3)
+    once = replace(
+        model, settings=resolved(rows, **(asked | {"sequence": {**sequence, "horizon": 1}}))
+    )
+    seen = [rows.take(np.arange(start, start + 4)) for start in windows.starts]
+    for step in range(3):
+        for example, window in enumerate(seen):
+            y, z = once.predict(window, Windows.of([4], 4, masked=False))[0]
+            np.testing.assert_allclose(found[example, :, step], [y, z], rtol=1e-6)
+            known = {name: window.column(name).values[1:].tolist() for name in "yz"}
+            seen[example] = table(y=[*known["y"], y], z=[*known["z"], z])
+    outcome = fitting.outcome(model, {}, lambda: None)
+    held_out = fitting.prepared.held_out
+    true = np.stack([[rows.column(n).values[a] for a in held_out.answers] for n in "yz"], axis=1)
+    y = model.predict(rows, held_out.windows).reshape(true.shape)
+    assert outcome.metrics["mae"] == pytest.approx(np.abs(y - true).mean())
+
+
+def test_the_arithmetic_of_a_recursive_forecast_is_counted():
+    rows = waves(100, series="a").columns
+    rows = type(waves(1))(tuple(c for c in rows if c.name in "ty"))
+    sequence = {"order": "t", "window": 12, "horizon": 3, "strategy": "recursive"}
+    how = resolved(rows, sequence=sequence, network={"layers": []}, training={"epochs": 2})
+    windows = 100 - 12 - 3 + 1
+    measured = round(windows / 5)
+    learnt = (windows - measured) * 2 * 12 + measured * 12
+    assert multiply_adds(how, profile(rows), 100) == 2 * learnt + 3 * measured * 12
 
 
 def test_the_next_class_is_forecast():

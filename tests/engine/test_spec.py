@@ -75,6 +75,7 @@ def test_everything_can_be_said():
             "group": "s",
             "window": 24,
             "horizon": 12,
+            "strategy": "direct",
             "relative": False,
             "length": 30,
             "mask": True,

@@ -30,6 +30,7 @@ from engine.spec import (
     NetworkSpec,
     OneCycleSchedule,
     PlateauSchedule,
+    Quantile,
     RmsProp,
     Rprop,
     Sgd,
@@ -178,7 +179,11 @@ def test_every_loss_over_classes_is_learnt_alike(loss, weighted, precision, stac
     assert stacked == [3]
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "huber", "log_cosh", "quantile", "poisson"])
+@pytest.mark.parametrize(
+    "loss",
+    ["squared_error", "huber", "log_cosh", Quantile(quantiles=[0.1, 0.5, 0.8]), "poisson"],
+    ids=str,
+)
 def test_numbers_are_learnt_alike(loss, stacked, rng):
     how = spec(task="regression", loss=loss, training=RUN, precision="float64")
     rows = []

@@ -21,7 +21,7 @@ from engine.checkpoint import dump_model, load_model
 from engine.data import disk
 from engine.data.formats.stored import read_table
 from engine.errors import DataError
-from engine.model import prepare
+from engine.preparation import prepare
 from tests import servers
 from tests.app.store.rows import OWNER, add_job, look, take
 from tests.worker.work import (

@@ -69,18 +69,101 @@ def walk(library):
 def test_a_job_tells_what_is_decided_and_what_was_left_out(forecast):
     assert forecast["spec"]["sequence"] == {
         **WINDOW,
+        "strategy": "direct",
         "group": None,
         "relative": True,
         "length": None,
         "mask": None,
     }
     assert forecast["spec"]["features"] == ["sold"]
-    assert forecast["notes"] == [
+    assert forecast["notes"][:-1] == [
         "gaps: 1 step is of another size than the others of its series: "
         "from 2002-06-01 to 2002-08-01 (rows 30 and 31)",
         "windows left out, as they reach over a gap: 14",
         "windows left out, as they predict both before and after the cut: 2",
     ]
+
+
+def test_a_job_tells_what_is_forecast_without_a_network(forecast):
+    """On the same windows: the last value, and that of a year before, to which each adds 12."""
+    metrics = forecast["metrics"]
+    assert metrics["seasonal_naive_mae"] == pytest.approx(12.0, abs=1e-3)
+    assert metrics["last_value_mae"] > metrics["seasonal_naive_mae"] > metrics["mae"]
+    assert forecast["notes"][-1] == (
+        f"the network, of mae {metrics['mae']:.4g}, beats "
+        f"last_value_mae ({metrics['last_value_mae']:.4g}), seasonal_naive_mae (12)"
+    )
+
+
+def test_a_baseline_that_wins_is_named(library):
+    lines = (f"2020-01-{n // 24 + 1:02d} {n % 24:02d}:00,{n % 24}" for n in range(300))
+    job = library.trained(
+        library.dataset(csv("hour,y", *lines)), "y", sequence={"order": "hour", "window": 3}
+    )
+    assert job["metrics"]["seasonal_naive_mae"] == 0
+    assert job["notes"][-1].endswith("seasonal_naive_mae (0)")
+    assert "does not beat" in job["notes"][-1]
+
+
+def test_a_logistic_regression_stands_beside_a_classifier_of_series(library, walk):
+    """Where there is something to validate on, and it is less arithmetic than the training was."""
+    name, sequence = "logistic_regression_accuracy", {"order": "step", "group": "who"}
+    assert name not in walk["metrics"]
+    dataset = library.dataset(shapes(60))
+    once = {**RUN, "training": {"epochs": 1}}
+    assert name not in library.trained(dataset, "way", sequence=sequence, **once)["metrics"]
+    job = library.trained(dataset, "way", sequence=sequence, **RUN)
+    assert job["metrics"][name] == 1.0
+    assert job["notes"][-1].endswith("logistic_regression_accuracy (1)")
+    model = library.get(f"/v1/models/{job['model']}").json
+    assert model["metrics"] == job["metrics"]
+
+
+RECURSIVE = {**WINDOW, "strategy": "recursive"}
+
+
+def test_a_recursive_forecast_is_fed_back(library):
+    dataset = library.dataset(sales())
+    job = library.trained(dataset, "sold", sequence=RECURSIVE, **RUN)
+    assert job["spec"]["sequence"]["strategy"] == "recursive"
+    rows = [{"sold": season(n)} for n in range(100, 112)]
+    [found] = predicted(library.predict(job["model"], [{"sequence": rows}]))
+    np.testing.assert_allclose(found["value"], [season(n) for n in (112, 113, 114)], atol=8)
+    rows = [*rows, {"sold": found["value"][0]}]
+    [moved] = predicted(library.predict(job["model"], [{"sequence": rows}]))
+    np.testing.assert_allclose(moved["value"][:2], found["value"][1:], rtol=1e-6)
+
+
+def test_a_recursive_forecast_is_measured_over_its_horizon(library):
+    dataset = library.dataset(sales())
+    jobs = {
+        strategy: library.trained(dataset, "sold", sequence={**WINDOW, "strategy": strategy}, **RUN)
+        for strategy in ("direct", "recursive")
+    }
+    naive = ("last_value_mae", "seasonal_naive_mae")
+    direct, recursive = (job["metrics"] for job in jobs.values())
+    assert [direct[name] for name in naive] == [recursive[name] for name in naive]
+    points = library.get(f"/v1/jobs/{jobs['recursive']['id']}/curve").json["points"]
+    best = points[int(recursive["best_epoch"]) - 1]
+    assert best["validation_loss"] == recursive["validation_loss"]
+    assert recursive["mae"] > best["mae"], "the curve is of one step"
+    later = library.dataset(sales(40))
+    answer = library.post(
+        f"/v1/models/{jobs['recursive']['model']}/evaluate", json={"dataset": later}
+    )
+    assert answer.json["rows"] == 40 - 12 - 3 + 1
+
+
+def test_what_is_not_known_later_cannot_be_recurred_on(library):
+    dataset = library.dataset(csv("t,sold,price", *(f"{n},{n}.5,{n % 7}.5" for n in range(60))))
+    body = {"dataset": dataset, "target": "sold", "sequence": {**RECURSIVE, "order": "t"}}
+    reason = refusal(library.post("/v1/jobs", json=body), "/features")
+    assert "'price' is not known of the steps that are forecast" in reason
+    assert "strategy `direct`" in reason
+    body["features"] = ["sold"]
+    assert library.post("/v1/jobs", json=body).status_code == 201
+    body["sequence"]["strategy"] = "iterated"
+    assert "expected one of" in refusal(library.post("/v1/jobs", json=body), "/sequence/strategy")
 
 
 def test_a_model_tells_what_a_sequence_is(library, forecast, walk):

@@ -23,7 +23,13 @@ from engine.spec import PARAMETER_BUDGET, TrainingSpec
 from tests.app.export.exporting import deviation
 from tests.engine.beginnings import DATA
 
-FORMATS: Mapping[str, Format] = {"iris.csv": "csv", "digits.csv.gz": "csv", "mnist_5k.npz": "npz"}
+FORMATS: Mapping[str, Format] = {
+    "iris.csv": "csv",
+    "digits.csv.gz": "csv",
+    "mnist_5k.npz": "npz",
+    "airline_passengers.csv": "csv",
+    "sunspots_monthly.csv": "csv",
+}
 
 DENSE: list[dict[str, Any]] = [{"type": "dense", "units": 16, "activation": "gelu"}]
 NORMED = [*DENSE, {"type": "layer_norm"}, {"type": "dropout", "rate": 0.1}]
@@ -47,6 +53,18 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "the digit, by a convolution": (
         "mnist_5k.npz",
         {"target": "y", "network": {"layers": CONVOLUTION}},
+    ),
+    "passengers, by the month": (
+        "airline_passengers.csv",
+        {"target": "passengers", "network": {"layers": DENSE}},
+    ),
+    "quantiles of sunspots, by the month": (
+        "sunspots_monthly.csv",
+        {
+            "target": "sunspots",
+            "network": {"layers": DENSE},
+            "loss": {"type": "quantile", "quantiles": [0.1, 0.5, 0.9]},
+        },
     ),
 }
 """What is learnt for an epoch, from which file."""

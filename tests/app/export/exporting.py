@@ -13,7 +13,9 @@ from onnxruntime import InferenceSession, SessionOptions
 from app.export.model import onnx_of
 from engine.data.encoding import TEXTS
 from engine.data.table import Column, InputColumn, Table
-from engine.model import Model, prepare
+from engine.model import Model
+from engine.preparation import prepare
+from engine.scoring import numbers
 from engine.spec import ResolvedSpec
 from engine.training import start
 
@@ -68,7 +70,10 @@ def deviation(model: Model, table: Table) -> float:
     assert len(np.unique(y[:, 0])) > 1, "all rows are predicted alike"
     if model.classes is None:
         scale = model.target.deviation
-        return float(np.max(np.abs(np.stack(found, axis=1) - y) / scale))
+        if model.quantiles:
+            scale = np.concatenate([scale, scale.repeat(len(model.quantiles))])
+        expected = list(numbers(model, y).values())
+        return float(np.max(np.abs(np.stack(found) - np.stack(expected)) / scale[:, None]))
     label, probabilities = found
     assert probabilities.dtype == y.dtype
     top = np.sort(y, axis=1)

@@ -66,6 +66,11 @@ CASES = {
     "two classes by a sigmoid": {"target": "sold", "loss": "binary_cross_entropy"},
     "a value": {"target": "price", **NUMBERS},
     "values": {"target": ["price", "visits"], **NUMBERS},
+    "quantiles": {
+        **NUMBERS,
+        "target": ["price", "visits"],
+        "loss": {"type": "quantile", "quantiles": [0.1, 0.2, 0.8, 0.9]},
+    },
     "counts": {"target": "visits", "task": "regression", "loss": "poisson"},
     "levels embedded": {
         "target": "colour",

@@ -31,6 +31,16 @@ def run(item: int, name: str, field: str, says: str, value: Any) -> Row:
     return spec(item, name, f"/training/{field}", says, training={field: value})
 
 
+def quantiles(name: str, pointer: str, says: str, *levels: float) -> Row:
+    loss = {"type": "quantile", "quantiles": levels}
+    return spec(82, f"quantiles {name}", f"/loss/{pointer}", says, target="petal_width", loss=loss)
+
+
+def series(name: str, pointer: str, says: str, **given: Any) -> Row:
+    sequence = {"order": "sepal_length", "group": "species", **given}
+    return spec(111, name, pointer, says, target="petal_width", sequence=sequence)
+
+
 def raw(
     item: int, name: str, field: str, value: str, status: int, says: str, pointer: str | None = None
 ) -> Row:
@@ -196,6 +206,51 @@ RUNS = [
     ),
 ]
 
+SERIES = [
+    quantiles("that are none", "quantiles", "expected at least 1"),
+    quantiles("0", "quantiles/0", "expected more than 0", 0, 0.5),
+    quantiles("1", "quantiles/1", "expected less than 1", 0.5, 1),
+    quantiles("twice", "quantiles", "0.5 is there twice", 0.1, 0.5, 0.5),
+    quantiles("in no order", "quantiles", "0.1 comes after 0.9", 0.9, 0.1),
+    quantiles("by the hundred", "quantiles", "at most 99", *(n / 101 for n in range(1, 101))),
+    series("a window of 0", "/sequence/window", "expected at least 1", window=0),
+    series("a horizon of 0", "/sequence/horizon", "expected at least 1", window=3, horizon=0),
+    series(
+        "a window longer than the series",
+        "/sequence/window",
+        "the longest series has 50 rows, window + horizon is 51",
+        window=50,
+    ),
+    series(
+        "an order with ties in one series",
+        "/sequence/order",
+        "every row of a series needs a place of its own",
+        window=3,
+        group=None,
+    ),
+    series(
+        "recursion over what nobody knows yet",
+        "/features",
+        "is not known of the steps that are forecast",
+        window=3,
+        horizon=2,
+        strategy="recursive",
+    ),
+    series(
+        "recursion over whole series",
+        "/sequence/strategy",
+        "give a `window` as well",
+        strategy="recursive",
+    ),
+    series(
+        "another strategy",
+        "/sequence/strategy",
+        "expected one of direct, recursive",
+        window=3,
+        strategy="iterated",
+    ),
+]
+
 NAMES = [
     spec(
         89,
@@ -238,4 +293,4 @@ NAMES = [
     spec(92, "metadata that is a list", "/metadata", "expected an object", metadata=[1]),
 ]
 
-ROWS = [*NETWORKS, *RUNS, *NAMES]
+ROWS = [*NETWORKS, *RUNS, *SERIES, *NAMES]

@@ -38,6 +38,7 @@ LONG = Table(
     )
 )
 X = {"features": ["x"]}
+NO_END = {"endless": {"encode": "drop"}}
 
 
 def resolved(sequence, rows=LONG, validation_columns=(), **fields):
@@ -46,6 +47,7 @@ def resolved(sequence, rows=LONG, validation_columns=(), **fields):
 
 
 FORECAST = {"order": "t", "group": "s", "window": 5}
+RECURSIVE = {**FORECAST, "horizon": 3, "strategy": "recursive"}
 WHOLE = {"order": "t", "group": "s"}
 KIND = {"target": "kind", "task": "classification"}
 
@@ -64,7 +66,7 @@ def test_a_forecast_sees_the_past_of_what_it_predicts():
 
 def test_what_is_open_is_decided():
     assert resolved(FORECAST).sequence == SequenceSpec(
-        order="t", group="s", window=5, horizon=1, relative=True
+        order="t", group="s", window=5, horizon=1, strategy="direct", relative=True
     )
     assert resolved(FORECAST).network == AUTO_FORECAST
     found = resolved(WHOLE, **KIND)
@@ -109,6 +111,7 @@ def test_the_series_to_validate_on_are_padded_to_one_length_with_the_others():
         ({**FORECAST, "horizon": 3, "relative": False}, {"columns": {"x": {"impute": "mean"}}}),
         ({"order": "when", "window": 2}, {"target": "late"}),
         (FORECAST, {"features": None, "columns": {"endless": {"encode": "drop"}}}),
+        (RECURSIVE, {"features": ["y"]}),
         (WHOLE, KIND),
         (FORECAST, KIND),
     ],
@@ -161,6 +164,27 @@ def test_a_missing_target_is_noted_beside_what_becomes_of_its_past():
         ({**FORECAST, "mask": True}, {}, "/sequence/mask", "is for whole series"),
         ({**FORECAST, "horizon": 2}, KIND, "/sequence/horizon", "1 would do"),
         ({**FORECAST, "relative": True}, KIND, "/sequence/relative", "no differences"),
+        (RECURSIVE, {"features": ["y", "x"]}, "/features/1", "'x' is not known of the steps"),
+        (RECURSIVE, {"features": None, "columns": NO_END}, "/features", "'x' is not known of"),
+        (
+            RECURSIVE,
+            {"features": ["y"], "columns": {"y": {"type": "category"}}},
+            "/columns/y/type",
+            "not as category",
+        ),
+        (
+            {**RECURSIVE, "horizon": 1},
+            {**KIND, "features": ["kind"]},
+            "/sequence/strategy",
+            "a class is forecast for the next step",
+        ),
+        (
+            RECURSIVE,
+            {"features": ["y"], "loss": {"type": "quantile", "quantiles": [0.1, 0.9]}},
+            "/sequence/strategy",
+            "`direct` would do",
+        ),
+        ({**WHOLE, "strategy": "direct"}, KIND, "/sequence/strategy", "give a `window` as well"),
         ({**WHOLE, "horizon": 1}, KIND, "/sequence/horizon", "give a `window` as well"),
         ({**WHOLE, "relative": False}, KIND, "/sequence/relative", "give a `window` as well"),
         ({"order": "place"}, KIND, "/sequence/group", "without it all rows are one example"),

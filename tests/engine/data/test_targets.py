@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.data.quantiles import middle
 from engine.data.table import Column, Table
 from engine.data.targets import ClassEncoder, TargetScaler, has_targets
 from engine.errors import DataError, SchemaError
@@ -122,7 +123,7 @@ def test_scaled_targets_come_back(values):
     scaler = TargetScaler.fit(rows, ["z", "y"])
     scaled = scaler.transform(rows, np.float64)
     np.testing.assert_allclose(scaler.invert(scaled), np.stack([z, y], axis=1), atol=1e-5)
-    np.testing.assert_array_equal(scaler.raw(rows), np.stack([z, y], axis=1))
+    np.testing.assert_array_equal(scaler.raw(rows, 1), np.stack([z, y], axis=1))
 
 
 def test_scaled_targets_have_mean_zero_and_deviation_one():
@@ -146,6 +147,24 @@ def test_a_constant_target_is_scaled_by_one(value):
 def test_predictions_in_single_precision_come_back_in_double():
     scaler = TargetScaler.fit(table(y=[1e9, 1e9 + 2]), ["y"])
     assert scaler.invert(np.array([[-1], [1]], dtype=np.float32)).tolist() == [[1e9], [1e9 + 2]]
+
+
+def test_quantiles_are_learnt_side_by_side_and_come_back_rising():
+    rows = table(y=[1.0, 3.0], z=[10.0, 30.0])
+    scaler = TargetScaler.fit(rows, ["y", "z"], quantiles=(0.1, 0.5, 0.9))
+    assert scaler.outputs == 6
+    assert scaler.transform(rows, np.float64).tolist() == [[-1.0] * 6, [1.0] * 6]
+    assert scaler.scale([1.0, 30.0]).tolist() == [[-1.0] * 3 + [1.0] * 3]
+    crossed = np.array([[1.0, -1.0, 0.0, 0.0, 2.0, 1.0]])
+    assert scaler.invert(crossed).tolist() == [[1.0, 2.0, 3.0, 20.0, 30.0, 40.0]]
+
+
+@pytest.mark.parametrize(
+    ("levels", "places"),
+    [((0.9,), [0]), ((0.1, 0.5, 0.9), [1]), ((0.1, 0.9), [0, 1]), ((0.6, 0.7), [0])],
+)
+def test_the_middle_quantile_is_the_nearest_to_a_half(levels, places):
+    assert middle(levels) == places
 
 
 @pytest.mark.parametrize("values", [["a", "b"], [1.0, nan], np.ones((2, 2))])
