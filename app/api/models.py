@@ -34,6 +34,11 @@ from engine.model import Model
 from engine.scoring import Decision
 from engine.spec import SequenceSpec
 
+MEASURED_BYTES = 1 << 29
+"""The largest dataset that a model is measured on, for it is held in memory while others ask."""
+
+MEASURED_ADVICE = "upload a part of the rows, or have a job validate on the dataset"
+
 bp = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="Models")])
 
 
@@ -142,6 +147,11 @@ def evaluate(path: schemas.ModelPath, body: schemas.EvaluateRequest) -> Response
     def work() -> Response:
         model_id, model = services().predictor.model(owner(), path.model_id)
         with file_of(body.dataset) as file:
+            if (size := file.stat().st_size) > MEASURED_BYTES:
+                most = f"a model is measured on up to {MEASURED_BYTES:,} at once"
+                raise BodyError(
+                    "/dataset", f"has {size:,} bytes as it is kept; {most}; {MEASURED_ADVICE}"
+                )
             table = read_table(file)
         try:
             found = model.evaluate(table)

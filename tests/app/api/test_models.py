@@ -11,6 +11,7 @@ import pytest
 from onnxruntime import InferenceSession
 from safetensors.numpy import load
 
+from app.api import models
 from app.export import layers
 from tests.app.api.callers import (
     ABSENT,
@@ -342,6 +343,15 @@ def test_a_dataset_that_does_not_fit_the_model_is_refused(library, iris_model, l
     answer = evaluate(library, iris_model, library.dataset(csv(*lines)))
     assert reason in refusal(answer, "/dataset")
     assert "np." not in answer.text
+
+
+def test_a_model_is_measured_on_no_more_than_memory_holds(library, iris_model, monkeypatch):
+    dataset = library.dataset()
+    kept = library.get(f"/v1/datasets/{dataset}").json["stored_bytes"]
+    monkeypatch.setattr(models, "MEASURED_BYTES", kept - 1)
+    assert f"has {kept:,} bytes" in refusal(evaluate(library, iris_model, dataset), "/dataset")
+    monkeypatch.setattr(models, "MEASURED_BYTES", kept)
+    assert evaluate(library, iris_model, dataset).status_code == 200
 
 
 @pytest.mark.parametrize(
