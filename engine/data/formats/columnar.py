@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def _parquet_pieces(path: Path, schema: pa.Schema) -> Iterator[Piece]:
     with _explained("Parquet"):
         file = pq.ParquetFile(path, read_dictionary=texts, buffer_size=PIECE_ROWS)
         with file:
-            yield from _numbered(file.iter_batches(batch_size=rows, use_threads=False))
+            batches = file.iter_batches(batch_size=rows, use_threads=False)
+            yield from _numbered(_validated(batches))
 
 
 def open_arrow(path: Path, limits: Limits) -> Source:
@@ -63,8 +64,7 @@ def _arrow_pieces(path: Path, limits: Limits) -> Iterator[Piece]:
     with _explained("Arrow"), pa.memory_map(str(path)) as source:
 
         def batches() -> Iterator[pa.RecordBatch]:
-            for batch in pa.ipc.open_stream(_begun(source, path)):
-                batch.validate(full=True)
+            for batch in _validated(pa.ipc.open_stream(_begun(source, path))):
                 check_cells(batch.num_rows * batch.num_columns, limits.cells)
                 rows = max(1, min(PIECE_ROWS, PIECE_CELLS // len(batch.schema)))
                 for start in range(0, batch.num_rows, rows):
@@ -82,6 +82,13 @@ def _begun(source: pa.NativeFile, path: Path) -> pa.NativeFile:
 def _is_file(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
+
+
+def _validated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Refuse what Arrow takes on trust, such as strings that are no text."""
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
 
 
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[Piece]:
