@@ -11,9 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from app import demo, keyring, launcher, logs, prune, redaction
+from app import keyring, launcher, logs, prune, redaction
 from app.config import Settings, child_environment
-from app.doctor import report
 from app.store import migrate
 from app.store.database import UNAVAILABLE, Database
 from app.store.keys import USUAL, Scope
@@ -130,6 +129,8 @@ def migrate_database(settings: Settings) -> int:
 
 def show_demo(settings: Settings) -> int:
     """Train a network on handwritten digits over HTTP, and show what it does."""
+    from app import demo  # late: no other command needs an HTTP client
+
     quiet = {"log_level": "WARNING", "log_format": "console"}
     logs.configure("launcher", settings.model_copy(update=quiet))
     migrate_database(settings)
@@ -138,6 +139,8 @@ def show_demo(settings: Settings) -> int:
 
 def examine(settings: Settings, *, json: bool) -> int:
     """Look at everything the service needs, and say what is wrong and what to do."""
+    from app.doctor import report  # late: no other command needs Celery
+
     return report.run(settings, as_json=json)
 
 

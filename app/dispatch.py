@@ -81,6 +81,7 @@ def celery(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a Redis that cannot save answers even a ping with one
         broker_transport=f"{__name__}:{OwnQueue.__name__}" if embedded(settings) else None,
         broker_transport_options=_memory_options() if embedded(settings) else _redis_options(),
     )

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 ACCESS = "app.access"
 """The logger of requests that were answered."""
 
+_access = logging.getLogger(ACCESS)
+
 MESSAGE = "%(method)s %(path)s %(status)s"
 
 _context: ContextVar[dict[str, str | None]] = ContextVar("log_context", default={})  # noqa: B039 - replaced, never mutated
@@ -122,14 +124,14 @@ def access(level: int, facts: dict[str, Any]) -> None:
     facts : dict
         ``method``, ``path``, ``status``, ``milliseconds`` and ``request_id``.
     """
-    log = logging.getLogger(ACCESS)
-    if not log.isEnabledFor(level):
+    if not _access.isEnabledFor(level):
         return
-    handlers = logging.getLogger().handlers
+    handlers = logging.root.handlers
     if len(handlers) == 1 and isinstance(handlers[0], _Handler) and handlers[0].is_json:
         handlers[0].write_access(level, facts)
     else:
-        log.handle(log.makeRecord(ACCESS, level, __file__, 0, MESSAGE, (facts,), None, extra=facts))
+        where = ACCESS, level, __file__, 0
+        _access.handle(_access.makeRecord(*where, MESSAGE, (facts,), None, extra=facts))
 
 
 def _json(role: str) -> logging.Formatter:

@@ -127,7 +127,7 @@ def hand_over(caller: Caller, model: str, folder: Path) -> None:
 
 @contextmanager
 def server(
-    command: list[str], log: Path, port: int, *, first: bool, **environment: str
+    command: list[str], log: Path, port: int, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server on core 0 until the end of the block."""
     with log.open("wb") as output:
@@ -136,7 +136,7 @@ def server(
             env={**child_environment(), "OPENBLAS_NUM_THREADS": "1", **environment},
             stdout=output,
             stderr=output,
-            preexec_fn=lambda: pin(0, first=first),
+            preexec_fn=lambda: pin(0),
         )
     try:
         _wait_for(port, process, log)
@@ -162,21 +162,12 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise SystemExit(f"{process.args!r} does not answer")
 
 
-def pin(core: int, *, first: bool) -> None:
-    """Keep this process on one core, where it goes before whatever else runs there."""
+def pin(core: int) -> None:
+    """Keep this process on one core."""
     os.sched_setaffinity(0, {core})
-    if first:
-        os.setpriority(os.PRIO_PROCESS, 0, -15)
 
 
-def may_go_first() -> bool:
-    """Whether this machine lets us go before others."""
-    command = ["nice", "-n", "-15", "true"]
-    found = subprocess.run(command, check=False, capture_output=True)  # noqa: S603
-    return found.stderr == b""
-
-
-def ask(side: Side, rows: int, connections: int, seconds: float, *, first: bool) -> Any:
+def ask(side: Side, rows: int, connections: int, seconds: float) -> Any:
     """Ask one side for a while."""
     values = np.random.default_rng(0).integers(0, 17, (rows, 64)).astype(float).tolist()
     with tempfile.NamedTemporaryFile() as file:
@@ -185,7 +176,7 @@ def ask(side: Side, rows: int, connections: int, seconds: float, *, first: bool)
         asked = subprocess.run(  # noqa: S603 - a command of ours
             [sys.executable, "-m", "benchmarks.load", str(side.port), str(connections)]
             + [str(seconds), file.name],
-            preexec_fn=lambda: pin(1, first=first),
+            preexec_fn=lambda: pin(1),
             capture_output=True,
             text=True,
             check=False,
@@ -196,25 +187,25 @@ def ask(side: Side, rows: int, connections: int, seconds: float, *, first: bool)
 
 
 @contextmanager
-def ours(home: Path, *, first: bool) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def ours(home: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Serve what is in a home."""
     port = servers.free_port()
     environment = child_environment(home=str(home), port=str(port), api_keys=json.dumps(KEYS))
     command = [sys.executable, "-m", "app.cli", "api"]
-    with server(command, home / "log", port, first=first, **environment) as process:
+    with server(command, home / "log", port, **environment) as process:
         yield port, process
 
 
-def sides(stack: ExitStack, peers: Path, home: Path, *, first: bool) -> dict[str, Side]:
+def sides(stack: ExitStack, peers: Path, home: Path) -> dict[str, Side]:
     """Start all servers; return how to ask them."""
     caller, model = trained(home)
     hand_over(caller, model, home)
-    port, _ = stack.enter_context(ours(home, first=first))
+    port, _ = stack.enter_context(ours(home))
     script = str(Path(__file__).with_name("serving_peers.py"))
     fast, ml = servers.free_port(), servers.free_port()
     path = {"PYTHONPATH": str(peers / "fastapi")}
     command = [sys.executable, script, "fastapi", str(home), str(fast)]
-    stack.enter_context(server(command, home / "fastapi.log", fast, first=first, **path))
+    stack.enter_context(server(command, home / "fastapi.log", fast, **path))
     path = {"PYTHONPATH": str(peers / "mlserver")}
     subprocess.run(  # noqa: S603 - a command of ours
         [sys.executable, script, "mlserver", str(home), str(ml)],
@@ -223,7 +214,7 @@ def sides(stack: ExitStack, peers: Path, home: Path, *, first: bool) -> dict[str
     )
     start = "import sys; from mlserver.cli import main; sys.argv[0] = 'mlserver'; main()"
     command = [sys.executable, "-c", start, "start", str(home)]
-    stack.enter_context(server(command, home / "mlserver.log", ml, first=first, **path))
+    stack.enter_context(server(command, home / "mlserver.log", ml, **path))
     whole = f"/v2/models/{model}/infer"
     return {
         "predict": Side(port, instances(f"/v1/models/{model}/predict")),
@@ -236,24 +227,22 @@ def sides(stack: ExitStack, peers: Path, home: Path, *, first: bool) -> dict[str
 
 def compare(peers: Path, *, rounds: int, seconds: float, quick: bool) -> None:
     """Print a table of all sides."""
-    first = may_go_first()
     cells = [(1, 8)] if quick else [(r, c) for r in ROWS for c in CONNECTIONS]
     found: dict[tuple[str, int, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        asked = sides(stack, peers, Path(folder), first=first)
+        asked = sides(stack, peers, Path(folder))
         loads = []
         for _ in range(rounds):
             for rows, connections in cells:
                 for name, side in asked.items():
-                    took = ask(side, rows, connections, seconds, first=first)
+                    took = ask(side, rows, connections, seconds)
                     found.setdefault((name, rows, connections), []).append(took)
                     loads.append(os.getloadavg()[0])
     median = {
         key: {what: statistics.median(each[what] for each in took) for what in took[0]}
         for key, took in found.items()
     }
-    print(f"load {min(loads):.1f} to {max(loads):.1f}, {rounds} rounds of {seconds} s, ", end="")
-    print(f"{'before others' if first else 'as any process'}\n")
+    print(f"load {min(loads):.1f} to {max(loads):.1f}, {rounds} rounds of {seconds} s\n")
     show(median, cells, list(asked))
 
 
@@ -288,11 +277,11 @@ def memory() -> None:
         )
         ids, size = copies(caller, large)
         rows = [[float(n % 17) for n in range(64)]]
-        with ours(home, first=False) as (port, process):
+        with ours(home) as (port, process):
             side = Side(port, instances(f"/v1/models/{model}/predict"))
             done = 0.0
             while done < PREDICTIONS:
-                done += 5 * ask(side, 1, 8, 5, first=False)["rate"]
+                done += 5 * ask(side, 1, 8, 5)["rate"]
                 print(f"{done:9,.0f} predictions: {resident_mib(process):.1f} MiB")
             headers = {"Authorization": f"Bearer {KEY}"}
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:

@@ -255,6 +255,8 @@ class Network:
         rows : Matrix of shape (rows, inputs + 1)
             The last column is 1.
         """
+        if len(rows) == 1:
+            return self._predict_block(rows)
         answers = np.empty((len(rows), self.architecture.answers), dtype=self.numbers.dtype)
         start = 0
         while start < len(rows):

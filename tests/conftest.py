@@ -28,9 +28,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--thorough"):
-        rare = [item for item in items if item.get_closest_marker("rare")]
+        rare = [item for item in items if _is_rare(item)]
         config.hook.pytest_deselected(items=rare)
         items[:] = [item for item in items if item not in rare]
+
+
+def _is_rare(item: pytest.Item) -> bool:
+    """Whether a test is marked ``rare``, or ``rare("embedded")`` and of that shape."""
+    mark = item.get_closest_marker("rare")
+    if mark is None or not mark.args:
+        return mark is not None
+    return bool({*mark.args} & {*item.callspec.params.values()})
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
@@ -208,6 +209,10 @@ class Reconciler(threading.Thread):
 
 
 def _is_alive(process: int) -> bool:
+    """Tell whether a process of this machine runs; a zombie only waits for its parent to look."""
+    with suppress(OSError):  # it is gone, or this system has no such files
+        _name, _, rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")
+        return rest.split()[0] != "Z"
     try:
         os.kill(process, 0)
     except ProcessLookupError:

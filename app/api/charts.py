@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flask import Response
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from app.api.conditional import answer_json
-from app.api.drawings import PICTURES, answer_drawn, wanted_form
+from app.api.drawings import PICTURES, answer_drawn, blank, wanted_form
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMS = ("application/json", "text/csv", *PICTURES)
 
@@ -50,7 +52,7 @@ def _csv(points: list[Point]) -> str:
 
 def _drawn(points: list[Point]) -> Figure:
     """Draw the losses by epoch, on a logarithmic scale where they allow it."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = blank(8, 4.5)
     axes = figure.add_subplot(xlabel="epoch", ylabel="loss")
     epochs = [point["epoch"] for point in points]
     for name, label in (("train_loss", "training"), ("validation_loss", "validation")):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flask import Response, request
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from werkzeug.exceptions import NotAcceptable
 
 from engine.arrays import Tensor
 from engine.inspection import Saliency, Trace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PICTURES = ("image/svg+xml", "image/png")
 
@@ -31,6 +34,13 @@ def wanted_form(forms: Sequence[str]) -> str:
     return form
 
 
+def blank(width: float, height: float) -> Figure:
+    """Return a figure of so many inches."""
+    from matplotlib.figure import Figure  # late: it takes half a second, and few processes draw
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def answer_drawn(figure: Figure, form: str) -> Response:
     """Answer with a figure."""
     drawn = io.BytesIO()
@@ -43,7 +53,7 @@ def answer_drawn(figure: Figure, form: str) -> Response:
 def trace(found: Trace) -> Figure:
     """Draw outputs above deltas, a column a layer, in the order of the way forward."""
     layers = found.layers[::-1]
-    figure = Figure(figsize=(1.2 + 1.7 * len(layers), 4.2), layout="constrained")
+    figure = blank(1.2 + 1.7 * len(layers), 4.2)
     figure.suptitle(f"loss {found.loss:.4g}: outputs (above) and their gradients (below)")
     axes = figure.subplots(2, len(layers), squeeze=False)
     for column, layer in enumerate(layers):
@@ -64,7 +74,7 @@ def saliency(found: Saliency) -> Figure:
     signed = [
         d[:rows] if d.ndim == 1 else s for d, s in zip(found.gradients.values(), sizes, strict=True)
     ]
-    figure = Figure(figsize=(8, 1.2 + 0.28 * len(names)), layout="constrained")
+    figure = blank(8, 1.2 + 0.28 * len(names))
     axes = figure.add_subplot(xlabel="slope of the output, per unit of the column")
     places = np.arange(len(names))
     for row in range(rows):
@@ -79,14 +89,14 @@ def saliency(found: Saliency) -> Figure:
 def features(weights: Tensor, title: str = "weights of the first layer") -> Figure:
     """Draw what every unit looks for, a tile each; weights of plain columns as one map."""
     if weights.ndim == 2:
-        figure = Figure(figsize=(8, 5), layout="constrained")
+        figure = blank(8, 5)
         axes = figure.add_subplot(xlabel="input", ylabel="unit", title=title)
         _heat(axes, weights, ticks=True)
         return figure
     tiles = [_flat(unit) for unit in weights[:MAX_TILES]]
     across = math.ceil(math.sqrt(len(tiles)))
     down = math.ceil(len(tiles) / across)
-    figure = Figure(figsize=(across, down + 0.4), layout="constrained")
+    figure = blank(across, down + 0.4)
     figure.suptitle(title, fontsize=9)
     for axes, tile in zip(figure.subplots(down, across, squeeze=False).flat, tiles, strict=False):
         _heat(axes, tile)

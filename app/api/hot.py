@@ -73,6 +73,9 @@ PLAIN = frozenset(
 PLAIN_ANSWERS = frozenset({b"*/*", b"application/json", b"application/json, */*"})
 """What `Accept` may say."""
 
+USUAL = Decision()
+"""Of a request that says nothing of probabilities."""
+
 LASTING = tuple(
     (name.lower().encode(), value.encode())
     for name, value in {**gate.HEADERS, "Cache-Control": "no-store"}.items()
@@ -288,7 +291,7 @@ def _predict(
     if not isinstance(instances, list):
         raise TypeError("instances are an array")
     y = models.predict_rows(model, instances)
-    found = json_bytes(tables.worded(Served(named.id, model), y, Decision()))
+    found = json_bytes(tables.worded(Served(named.id, model), y, USUAL))
     return found, [(b"content-type", b"application/json")]
 
 

@@ -190,8 +190,8 @@ def _inputs(found: Model) -> list[schemas.InferenceTensor]:
 
 def _is_whole(found: Model) -> bool:
     """Whether all columns can be sent as one tensor."""
-    names_of = {column.name for column in found.inputs}
-    return WHOLE not in names_of and all(column.type in NUMERIC for column in found.inputs)
+    features = found.features
+    return WHOLE not in features.column_names and features.column_types <= NUMERIC
 
 
 def _precision(found: Model) -> str:
@@ -301,7 +301,7 @@ def read(
 
 def _predict(found: Model, inputs: dict[str, Values]) -> Values:
     """Predict rows; those that are one tensor of numbers as the matrix that they are."""
-    if _is_whole(found) and list(inputs) == [WHOLE] and found.takes_numbers:
+    if list(inputs) == [WHOLE] and found.takes_numbers and _is_whole(found):
         values = inputs[WHOLE]
         if values.dtype != object and values.shape[1:] == (len(found.inputs),) and len(values):
             y = found.predict_numbers(values.astype(np.float64))

@@ -13,9 +13,6 @@ from engine.arrays import Matrix
 from engine.data.scaling import Numbers
 from engine.model import Model
 
-LARGEST = 1.7e308
-"""Numbers from here on are refused, as `engine.data.table` does."""
-
 NUMBERS = {int, float}
 
 
@@ -41,10 +38,9 @@ def _matrix(names: Sequence[str], rows: Sequence[Any]) -> Numbers | None:
     if not set(map(type, chain.from_iterable(rows))) <= NUMBERS:
         return None
     try:
-        values = np.array(rows, dtype=np.float64)
+        return np.array(rows, dtype=np.float64)
     except OverflowError:
         return None
-    return values if np.abs(values).max() < LARGEST else None
 
 
 def _in_order(names: Sequence[str], rows: Sequence[Any]) -> Sequence[Any]:

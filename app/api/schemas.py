@@ -832,14 +832,14 @@ class InferenceInput(BaseModel):
     datatype: Datatype
     data: list[Any] | None = None
     """Nested or flat, in row-major order."""
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
 
 
 class InferenceOutput(BaseModel):
     """A tensor that is wanted."""
 
     name: str
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
 
 
 class InferenceRequest(BaseModel):
@@ -849,7 +849,7 @@ class InferenceRequest(BaseModel):
     inputs: list[InferenceInput] = Field(min_length=1, max_length=16_384)
     outputs: list[InferenceOutput] | None = Field(default=None, max_length=16_384)
     """All of them unless given."""
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
 
 
 class InferenceTensor(Answered):

@@ -6,6 +6,7 @@ extension_binary_data.md.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ DATATYPES = {
     "FP64": "<f8",
 }
 """What NumPy calls them, as they are on the wire; BYTES, of strings, is apart."""
+
+NAMES = {np.dtype(kind): name for name, kind in DATATYPES.items()}
+"""What the protocol calls NumPy's."""
 
 LENGTH_BYTES = 4
 """Before each string of a binary tensor."""
@@ -176,40 +180,44 @@ def _values(tensor: schemas.InferenceInput, place: int, data: Data) -> Values:
         reason = "expected either `data` or the parameter `binary_data_size`"
         raise BodyError(pointer("inputs", place), reason)
     if size is None:
-        values = _from_json(tensor, pointer("inputs", place, "data"))
+        values = _from_json(tensor, place)
     else:
         at = pointer("inputs", place, "parameters", "binary_data_size")
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise BodyError(at, "expected a number of bytes")
         values = _from_bytes(tensor.datatype, data.take(size, at), at)
-    count = int(np.prod(tensor.shape, dtype=np.float64))
+    count = math.prod(tensor.shape)
     if values.size != count:
         wanted = f"{count:,} values for the shape {tensor.shape}"
         raise BodyError(pointer("inputs", place), f"expected {wanted}, got {values.size:,}")
     return values.reshape(tensor.shape)
 
 
-def _from_json(tensor: schemas.InferenceInput, place: str) -> Values:
+def _from_json(tensor: schemas.InferenceInput, place: int) -> Values:
     """Return the values of JSON, nested or not."""
+
+    def refused(reason: str) -> BodyError:
+        return BodyError(pointer("inputs", place, "data"), reason)
+
     if tensor.datatype == "BYTES":
         found = list(_flat(tensor.data))
         if not all(isinstance(value, str) or value is None for value in found):
-            raise BodyError(place, "expected strings")
+            raise refused("expected strings")
         values = np.empty(len(found), dtype=object)
         values[:] = found
         return values
     if tensor.datatype == "FP16":
-        raise BodyError(place, "JSON has no FP16; send FP32, or binary data")
+        raise refused("JSON has no FP16; send FP32, or binary data")
     try:
         values = np.array(tensor.data)
         if values.dtype.kind == "O":  # null is a missing number
             values = values.astype(np.float64)
         if values.dtype.kind not in "bif":
-            raise BodyError(place, f"expected numbers for {tensor.datatype}")
+            raise refused(f"expected numbers for {tensor.datatype}")
         return values if values.dtype.kind == "f" else values.astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         wanted = "numbers, in a flat array or nested evenly"
-        raise BodyError(place, f"expected {wanted} for {tensor.datatype}") from error
+        raise refused(f"expected {wanted} for {tensor.datatype}") from error
 
 
 def _flat(data: Any) -> Iterator[Any]:
@@ -285,7 +293,7 @@ def datatype_of(values: Values) -> str:
     """Return what the protocol calls a type of NumPy's."""
     if values.dtype == object:
         return "BYTES"
-    return next(name for name, kind in DATATYPES.items() if np.dtype(kind) == values.dtype)
+    return NAMES[values.dtype]
 
 
 def _to_bytes(values: Values) -> bytes:

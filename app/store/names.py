@@ -8,6 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.store import tenants, trained_models
+from app.store.database import insert_into
 from app.store.errors import ConflictError, NotFoundError
 from app.store.pages import Page, cut
 from app.store.tables import ModelName, NameSwitch, new_id, now
@@ -94,25 +95,41 @@ def switch(
         The owner has no such model.
     """
     model = trained_models.get(session, owner, model_id, hold=True)
-    row = _find(session, owner, name, lock=True)
+    row, is_new = _row(session, owner, name, model.id)
+    return _hand_over(session, row, model.id, job_id=job_id, is_new=is_new)
+
+
+def _row(session: Session, owner: str, name: str, model_id: str) -> tuple[ModelName, bool]:
+    """Return a name's row, locked, and whether it is new; of those who race one makes it."""
+    if (found := _find(session, owner, name, lock=True)) is not None:
+        return found, False
+    made = session.scalar(
+        insert_into(session.get_bind().dialect.name, ModelName)
+        .values(id=new_id("nam"), owner=owner, name=name, model_id=model_id)
+        .on_conflict_do_nothing(index_elements=["owner", "name"])
+        .returning(ModelName.id)
+    )
+    return get(session, owner, name, lock=True), made is not None
+
+
+def _hand_over(
+    session: Session, row: ModelName, model_id: str, *, job_id: str | None, is_new: bool
+) -> ModelName:
+    """Give a name, and remember it, unless the model has it already."""
     replaced = None
-    if row is None:
-        row = ModelName(id=new_id("nam"), owner=owner, name=name, model_id=model.id)
-        session.add(row)
-        session.flush()
-    elif row.model_id == model.id:
-        return row
-    else:
-        replaced, row.model_id = row.model_id, model.id
+    if not is_new:
+        if row.model_id == model_id:
+            return row
+        replaced, row.model_id = row.model_id, model_id
         row.version += 1
         row.updated_at = now()
     session.add(
         NameSwitch(
             id=new_id("nsw"),
-            owner=owner,
+            owner=row.owner,
             name_id=row.id,
             version=row.version,
-            model_id=model.id,
+            model_id=model_id,
             replaced=replaced,
             job_id=job_id,
         )
@@ -149,9 +166,9 @@ def publish(
     session: Session, owner: str, model_id: str, job_id: str, *, name: str, if_better: str | None
 ) -> Publication:
     """Give a name to a job's model, unless the one that has it is as good in a metric."""
-    row = _find(session, owner, name, lock=True)
-    if row is None or if_better is None:
-        reason = "no model had the name" if row is None else f"it was {row.model_id}"
+    row, is_new = _row(session, owner, name, model_id)
+    if is_new or if_better is None:
+        reason = "no model had the name" if is_new else f"it was {row.model_id}"
         better = True
     else:
         new, old = (
@@ -161,7 +178,7 @@ def publish(
         better, reason = _is_better(if_better, new, old)
         reason = f"against {row.model_id}: {reason}"
     if better:
-        switch(session, owner, name, model_id, job_id=job_id)
+        _hand_over(session, row, model_id, job_id=job_id, is_new=is_new)
     return Publication(name, better, reason)
 
 

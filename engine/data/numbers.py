@@ -11,7 +11,7 @@ import numpy as np
 from engine.arrays import Tensor
 from engine.data.encoding import Encoding, Values, check_finite, check_type
 from engine.data.scaling import LARGEST, Numbers, Scaler, fit_flags, fit_scaler, joined
-from engine.data.table import Column, InputColumn, Table
+from engine.data.table import TOO_LARGE, Column, InputColumn, Table
 from engine.spec import ColumnSpec
 
 
@@ -131,15 +131,22 @@ class NumbersAside:
                 encoding.read(column)
         return values
 
-    def takes(self, values: Numbers) -> bool:
-        """Whether no number is infinite, and none is missing where one has to be there."""
-        if np.isfinite(values).all():
-            return True
-        lacking = np.isnan(values[:, self._required])
-        return not (np.isinf(values).any() or lacking.any())
+    def are_plain(self, values: Numbers) -> bool:
+        """Whether every number is there, and of a size that needs no care."""
+        return bool(np.abs(values).max(initial=0) <= LARGEST)
 
-    def encode(self, values: Numbers) -> Numbers:
-        """Return values of shape (rows, columns) as a network sees them, of shape (rows, width)."""
+    def takes(self, values: Numbers) -> bool:
+        """Whether no number is too large, and none missing where one has to be there."""
+        lacking = np.isnan(values[:, self._required])
+        return not (lacking.any() or (np.abs(values) >= TOO_LARGE).any())
+
+    def encode(self, values: Numbers, *, plain: bool = False) -> Numbers:
+        """Return values of shape (rows, columns) as a network sees them, of shape (rows, width).
+
+        It is a third of the work where it is known that they `are_plain`.
+        """
+        if plain and not len(self._flagged):
+            return self.scaler.scaled(values.copy())
         missing, clipped = np.isnan(values), np.minimum(values, LARGEST)
         np.maximum(clipped, -LARGEST, out=clipped)
         np.copyto(clipped, self._fills, where=missing)

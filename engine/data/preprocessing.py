@@ -22,7 +22,7 @@ from engine.data.choices import filled_in
 from engine.data.encoding import Encoding
 from engine.data.numbers import Number, NumbersAside
 from engine.data.scaling import Numbers, Scaler
-from engine.data.table import InputColumn, Table
+from engine.data.table import ColumnType, InputColumn, Table
 from engine.data.tensors import TensorElements
 from engine.data.timestamps import Timestamp
 from engine.spec import ColumnSpec
@@ -106,6 +106,16 @@ class FeatureEncoder:
     def inputs(self) -> tuple[InputColumn, ...]:
         """The columns, in order."""
         return tuple(encoding.input for encoding in self.encodings)
+
+    @cached_property
+    def column_names(self) -> frozenset[str]:
+        """What the columns are called."""
+        return frozenset(column.name for column in self.inputs)
+
+    @cached_property
+    def column_types(self) -> frozenset[ColumnType]:
+        """Of which types columns there are."""
+        return frozenset(column.type for column in self.inputs)
 
     @cached_property
     def width(self) -> int:
@@ -199,10 +209,13 @@ class FeatureEncoder:
             None where `transform` would refuse a value, and say which.
         """
         [encoding] = self._sides
-        if not (isinstance(encoding, NumbersAside) and encoding.takes(values)):
+        if not isinstance(encoding, NumbersAside):
+            return None
+        plain = encoding.are_plain(values)
+        if not plain and not encoding.takes(values):
             return None
         x = np.empty((len(values), self.width + 1), dtype=dtype)
-        x[:, :-1], x[:, -1] = encoding.encode(values), 1
+        x[:, :-1], x[:, -1] = encoding.encode(values, plain=plain), 1
         return x
 
     @cached_property

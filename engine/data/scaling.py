@@ -48,7 +48,10 @@ class Scaler:
             return np.clip(numbers, -LARGEST_UNSCALED, LARGEST_UNSCALED, out=numbers)
         numbers -= self.center
         numbers *= self.factor
-        numbers /= np.sqrt(1 + (numbers / CLIP) ** 2)
+        squeezed = numbers / CLIP
+        squeezed *= squeezed
+        squeezed += 1
+        numbers /= np.sqrt(squeezed, out=squeezed)
         return numbers
 
     def slopes(self, numbers: Numbers) -> Numbers:

@@ -18,6 +18,9 @@ ColumnType = Literal["number", "integer", "boolean", "category", "text", "timest
 
 NUMERIC: frozenset[ColumnType] = frozenset({"number", "integer", "boolean"})
 
+TOO_LARGE = 1.7e308
+"""Numbers of this size are taken for infinite ones."""
+
 TRUE, FALSE = ("true", "yes", "y", "t"), ("false", "no", "n", "f")
 """Words that are read as booleans, in any case; those in one place belong together."""
 
@@ -215,7 +218,7 @@ class _UnreadableError(Exception):
 def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _UnreadableError("a number", json_value(value))
-    if not -1.7e308 < value < 1.7e308:
+    if not -TOO_LARGE < value < TOO_LARGE:
         raise _UnreadableError("a finite number", str(value)[:40])
     return value
 

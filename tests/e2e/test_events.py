@@ -64,6 +64,7 @@ def test_a_client_that_breaks_off_again_and_again_misses_nothing(service, job):
     assert is_whole(caller, job, heard)
 
 
+@pytest.mark.rare("embedded")
 def test_a_worker_that_is_killed_costs_a_client_neither_gap_nor_repeat(service, job):
     caller, heard = service.caller, []
     with following(caller, job) as told:

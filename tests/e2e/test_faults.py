@@ -22,14 +22,15 @@ from app.store.tables import Base, Dataset
 from tests.e2e.services import DIGITS, IRIS, log_lines
 from tests.e2e.sites import site as running_site
 from tests.lines import line
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.e2e
 
 LEASE_SECONDS, REAP_SECONDS = 3, 0.5
 A_FEW_SECONDS = 5
-SLACK_SECONDS = 3
-"""What a machine with more to do than it can may add to a bound."""
+SLACK_SECONDS = 20
+"""What a machine with more to do than it can may add to a bound: who looks for the dead gives the
+living a lease more whenever it was itself held up."""
 
 TERMINAL = ("succeeded", "failed", "cancelled")
 ENDLESS = {"target": "species", "training": {"epochs": 1_000_000}}
@@ -163,18 +164,18 @@ def test_a_process_that_is_frozen_beside_its_worker_is_replaced(site, irises):
     wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
 
 
+@pytest.mark.rare("production")
 def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, irises, thorough):
-    """A process is known to be dead on its machine within a look; elsewhere its lease tells."""
+    """A process is known to be dead on its machine within a look, however long its lease."""
     attempts = 10 if thorough else 2
-    worker = site.start_worker(CHAINRULE_MAX_ATTEMPTS=str(attempts))
+    worker = site.start_worker(
+        CHAINRULE_MAX_ATTEMPTS=str(attempts), CHAINRULE_LEASE_SECONDS=str(2 * PATIENCE_SECONDS)
+    )
     poison = site.caller.submit(irises, **ENDLESS)
     good = [site.caller.submit(irises, **QUICK) for _ in range(5)]
     for failures in range(1, attempts + 1):
-        trainer = site.trainer(poison)
-        begun = time.monotonic()
-        trainer.kill()
+        site.trainer(poison).kill()
         wait_until(lambda failures=failures: site.row(poison).failures == failures)
-        assert time.monotonic() - begun < LEASE_SECONDS + REAP_SECONDS + SLACK_SECONDS
     found = site.caller.wait_for(poison, *TERMINAL)
     assert (found["status"], found["error"]["code"]) == ("failed", "worker_crashed")
     for job in good:
@@ -183,6 +184,7 @@ def test_a_job_that_kills_its_process_each_time_fails_and_holds_nobody_up(site, 
     assert worker.process.poll() is None
 
 
+@pytest.mark.rare("embedded")
 def test_a_training_that_hangs_is_ended_and_holds_nobody_up(site, tmp_path):
     worker = site.start_worker(CHAINRULE_STALL_SECONDS="1", CHAINRULE_MAX_ATTEMPTS="1")
     other = tmp_path / "other.csv"  # equal uploads share a file
@@ -236,6 +238,7 @@ def test_a_worker_that_is_asked_twice_to_end_puts_its_job_back(site, undisturbed
     assert_undisturbed(site, job, weights)
 
 
+@pytest.mark.rare("embedded")
 def test_a_cancel_needs_neither_worker_nor_broker(site, irises):
     worker = site.start_worker()
     running, waiting = (site.caller.submit(irises, **ENDLESS) for _ in range(2))
@@ -376,7 +379,7 @@ HARMS = {"killed": killed, "frozen": frozen, "full": full, "unsaved": unsaved}
 @production_only
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, irises, harm):
-    site.start_worker()
+    worker = site.start_worker()
     running = site.caller.submit(irises, **ENDLESS)
     site.caller.wait_for_epoch(running, 2)
     with broker_away(site.broker, harm):
@@ -389,6 +392,8 @@ def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, i
         epoch = site.row(running).epoch
         wait_until(lambda: site.row(running).epoch > epoch + 2)
         assert site.row(job).status == "queued"
+        if harm == "unsaved":
+            worker.wait_for_output("Cannot connect to redis")
     site.caller.post(f"/v1/jobs/{running}/cancel").raise_for_status()
     assert site.caller.wait_for(job, *TERMINAL)["status"] == "succeeded"
     assert site.row(running).attempt == 1
@@ -505,6 +510,7 @@ def test_a_worker_that_is_cut_off_from_the_database_rests_and_another_goes_on(si
 # All at once.
 
 
+@pytest.mark.rare("embedded")
 def test_when_everything_is_killed_at_once_nothing_is_lost(site, undisturbed, thorough):
     """Again and again, each time while one job runs and another waits that was just accepted."""
     dataset, weights = undisturbed
@@ -526,6 +532,7 @@ def is_trained(site, job):
     return owner is not None and psutil.pid_exists(int(owner.rsplit(":", 1)[-1]))
 
 
+@pytest.mark.rare("embedded")
 def test_nothing_is_left_behind(site, irises):
     """After a first round, in which caches fill, another leaves no more than the first."""
     worker = site.start_worker()

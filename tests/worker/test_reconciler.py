@@ -199,6 +199,15 @@ def test_a_job_whose_process_is_dead_is_queued_without_waiting_for_its_lease(
     assert (found.status, found.failures) == (JobStatus.QUEUED, 1)
 
 
+def test_a_job_whose_process_is_a_zombie_is_not_left_to_its_lease(database, job, make_reconciler):
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    hold_by(database, job, zombie.pid)
+    make_reconciler().look(database)
+    assert look(database, job.id).status is JobStatus.QUEUED
+    zombie.wait()
+
+
 def test_a_job_whose_process_lives_or_is_elsewhere_is_left_to_its_lease(
     database, dataset, make_reconciler
 ):

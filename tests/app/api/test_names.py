@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from threading import Barrier
 
 import pytest
 
@@ -152,6 +153,22 @@ def test_a_request_by_name_is_answered_by_one_model_while_it_is_switched(ada, ol
     told = ada.get("/v1/names/flowers/history?limit=200").json["data"]
     assert all(later["replaced"] == earlier["model"] for later, earlier in pairwise(told))
     assert [each["version"] for each in told] == list(range(len(told), 0, -1))
+
+
+@each_database
+def test_of_those_who_give_one_new_name_at_once_each_is_heard(ada, old, new):
+    for turn in range(8):
+        together = Barrier(2)
+
+        def give(model, name=f"name-{turn}", together=together):
+            together.wait()
+            return put(ada, name, model).status_code
+
+        with ThreadPoolExecutor(2) as threads:
+            assert set(threads.map(give, (old, new))) <= {200, 201}
+        told = ada.get(f"/v1/names/name-{turn}/history").json["data"]
+        assert {each["model"] for each in told} == {old, new}
+        assert [each["version"] for each in told] == [2, 1]
 
 
 @each_database

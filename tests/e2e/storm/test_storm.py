@@ -13,6 +13,7 @@ SEED = 3
 SECONDS = 5
 
 
+@pytest.mark.rare("embedded")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_promise_is_kept_in_a_storm(shape, tmp_path):
     report = course.run(shape, SEED, SECONDS, tmp_path, show=lambda _: None)
