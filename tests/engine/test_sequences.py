@@ -143,10 +143,11 @@ def test_a_saved_model_forecasts_the_same(forecaster):
     assert again.evaluate(rows) == model.evaluate(rows)
 
 
-@pytest.mark.parametrize("kind", ["forecast", "whole", "folds", "full batch"])
+@pytest.mark.parametrize("kind", ["forecast", "whole", "folds", "full batch", "recurrent"])
 def test_what_was_saved_midway_goes_on_to_the_same_bits(kind, monkeypatch):
     rows, asked = (waves(40), FORECAST) if kind == "forecast" else (shapes(), WHOLE)
-    layers = [{"type": "dense", "units": 8}, {"type": "dropout", "rate": 0.2}]
+    first = "gru" if kind == "recurrent" else "dense"
+    layers = [{"type": first, "units": 8}, {"type": "dropout", "rate": 0.2}]
     asked = {**asked, "network": {"layers": layers}, "training": {"epochs": 4, "batch_size": 8}}
     if kind == "folds":
         asked["validation"] = {"folds": 3}
