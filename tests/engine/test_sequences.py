@@ -153,10 +153,11 @@ def test_a_model_from_before_there_were_strategies_forecasts_directly(forecaster
     assert load_model(dump_model(old)).evaluate(rows) == model.evaluate(rows)
 
 
-@pytest.mark.parametrize("kind", ["forecast", "whole", "folds", "full batch"])
+@pytest.mark.parametrize("kind", ["forecast", "whole", "folds", "full batch", "recurrent"])
 def test_what_was_saved_midway_goes_on_to_the_same_bits(kind, monkeypatch):
     rows, asked = (waves(40), FORECAST) if kind == "forecast" else (shapes(), WHOLE)
-    layers = [{"type": "dense", "units": 8}, {"type": "dropout", "rate": 0.2}]
+    first = "gru" if kind == "recurrent" else "dense"
+    layers = [{"type": first, "units": 8}, {"type": "dropout", "rate": 0.2}]
     asked = {**asked, "network": {"layers": layers}, "training": {"epochs": 4, "batch_size": 8}}
     if kind == "folds":
         asked["validation"] = {"folds": 3}
