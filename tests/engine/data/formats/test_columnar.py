@@ -164,3 +164,9 @@ def test_an_arrow_file_whose_offsets_lead_out_of_it_is_refused(folder):
     at = content.index(np.array([0, 3, 6], np.int32).tobytes())
     content = content[: at + 8] + np.int32(2**30).tobytes() + content[at + 12 :]
     assert "not a whole Arrow file" in str(folder.refusal(content, "arrow"))
+
+
+@EACH
+def test_strings_that_are_no_text_are_refused(folder, write, file_format):
+    text = pa.array([b"abc", b"\xff"]).view(pa.string())
+    assert "Invalid UTF8" in str(folder.refusal(write(pa.table({"x": text})), file_format))
