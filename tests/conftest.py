@@ -16,6 +16,7 @@ import redis
 
 from app.store.database import Database
 from tests import servers
+from worker.lease import Lease
 
 TEMPLATE = "migrated"
 _numbers = count()
@@ -143,6 +144,9 @@ def connect() -> Iterator[Callable[[str], Database]]:
         return opened[-1]
 
     yield open_one
+    for thread in threading.enumerate():
+        if isinstance(thread, Lease):  # what it holds would be closed by nobody
+            thread.join()
     for database in opened:
         database.dispose()
 
