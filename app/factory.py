@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -120,4 +121,7 @@ def serve() -> Reception:
     parts: Services = app.extensions[EXTENSION]
     hot = HotPath(settings, parts.login, parts.predictor)
     hot.install(app)
+    # What there is now stays: to go through all of it again and again would hold up every request
+    # of a process for a tenth of a second.
+    gc.freeze()
     return Reception(app, settings, parts.login, hot, parts.scratch, ending)

@@ -9,6 +9,7 @@ until a deadline; one that breaks off is refused, however it was announced.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -35,6 +36,9 @@ Environ = dict[str, Any]
 
 FREE_BYTES = 1 << 16
 """So much of a body is received, in memory, of one who has not shown a key yet."""
+
+KNOWN_BYTES = 1 << 19
+"""The same of one whose key was good a moment ago."""
 
 IDLE_SECONDS = 20
 """How long nothing may come of a body."""
@@ -75,6 +79,8 @@ class Reception:
         self._app, self._settings, self._login, self._hot = app, settings, login, hot
         self._scratch, self._ending = scratch, ending
         self._threads = ThreadPoolExecutor(settings.api_threads, thread_name_prefix="request")
+        # What only computes is answered in turn: more threads than cores would all end late.
+        self._computing = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="computing")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the process."""
@@ -92,6 +98,7 @@ class Reception:
         while (event := (await receive())["type"]) != "lifespan.shutdown":
             await send({"type": f"{event}.complete"})
         self._threads.shutdown()
+        self._computing.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve_at_once(self, asked: Asked, receive: Receive, send: Send) -> Message | None:
@@ -111,22 +118,28 @@ class Reception:
     async def _serve(
         self, environ: Environ, asked: Asked | None, receive: Receive, send: Send
     ) -> None:
-        with tempfile.SpooledTemporaryFile(FREE_BYTES, dir=str(self._scratch)) as spool:
+        is_known = asked is not None and asked.known is not None
+        in_memory = KNOWN_BYTES if is_known else FREE_BYTES
+        with tempfile.SpooledTemporaryFile(in_memory, dir=str(self._scratch)) as spool:
             if "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH", "0") != "0":
                 try:
-                    await self._receive(environ, receive, spool)
+                    await self._receive(environ, receive, spool, is_admitted=is_known)
                 except HTTPException as refusal:
                     environ[REFUSAL] = refusal
             spool.seek(0)
             environ["wsgi.input"], environ[ASKED] = spool, asked
             loop = asyncio.get_running_loop()
             answer = Answer(self._app, self._hot, environ, loop, receive, send)
-            start, body = await loop.run_in_executor(self._threads, answer.work)
+            is_large = asked is not None and asked.is_large
+            threads = self._computing if is_large else self._threads
+            start, body = await loop.run_in_executor(threads, answer.work)
         if start is not None:
             await send(start)
         await send({"type": "http.response.body", "body": body})
 
-    async def _receive(self, environ: Environ, receive: Receive, spool: IO[bytes]) -> None:
+    async def _receive(
+        self, environ: Environ, receive: Receive, spool: IO[bytes], *, is_admitted: bool
+    ) -> None:
         """Receive the body of a request that leads somewhere."""
         endpoint = self._endpoint(environ)
         if endpoint is None:
@@ -134,7 +147,7 @@ class Reception:
         limit = bodies.limit(endpoint, self._settings)
         if environ.get("CONTENT_LENGTH", "").isdecimal():
             bodies.check_size(int(environ["CONTENT_LENGTH"]), limit)
-        size, is_admitted = 0, False
+        size = 0
         try:
             async with asyncio.timeout(self._settings.body_seconds):
                 while True:
