@@ -27,11 +27,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help=words)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--thorough"):
         rare = [item for item in items if _is_rare(item)]
         config.hook.pytest_deselected(items=rare)
         items[:] = [item for item in items if item not in rare]
+    if (worker := getattr(config, "workerinput", None)) is not None:
+        items[:] = _dealt(items, worker["workercount"])
+
+
+def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Have each worker, which gets as many tests as any, begin with its share of the long ones.
+
+    Those who are done take short ones from the others, so that all end at about the same time.
+    """
+    long: dict[Path, list[pytest.Item]] = {}
+    short: list[pytest.Item] = []
+    for item in items:
+        is_long = item.get_closest_marker("e2e") is not None
+        (long.setdefault(item.path, []) if is_long else short).append(item)
+    dealt: list[pytest.Item] = []
+    for worker in range(workers):
+        own = [item for module in list(long.values())[worker::workers] for item in module]
+        room = max(0, -(-len(items) // workers) - len(own))
+        dealt += own + short[:room]
+        del short[:room]
+    return dealt + short
 
 
 def _is_rare(item: pytest.Item) -> bool:
