@@ -89,10 +89,11 @@ class Cell(ABC):
             self.to_state = workspace.array(gates, units, units)
             self.to_inputs = workspace.array(gates, units, inputs * hands_on)
             self.d_inputs = workspace.array(gates + 1, self.at_once * batch, inputs * hands_on)
-        self.take(workspace)
+        self.allocate(workspace)
 
-    def take(self, workspace: Workspace) -> None:  # noqa: B027 - some take no more
-        """Take what this kind of cell needs beside."""
+    @abstractmethod
+    def allocate(self, workspace: Workspace) -> None:
+        """Allocate what this kind of cell needs beside."""
 
     @classmethod
     def shapes(cls, inputs: int, units: int) -> dict[str, Shape]:

@@ -22,8 +22,8 @@ class Gru(Cell):
 
     gates, sums = 3, 4
 
-    def take(self, workspace: Workspace) -> None:
-        """Take what this kind of cell needs beside."""
+    def allocate(self, workspace: Workspace) -> None:
+        """Allocate what this kind of cell needs beside."""
         _, height, units = self.weight.shape
         self.folded = workspace.array(2, height, units)
         self.lateral = workspace.array(1 + units, units)

@@ -21,8 +21,8 @@ class Lstm(Cell):
 
     gates = sums = 4
 
-    def take(self, workspace: Workspace) -> None:
-        """Take what this kind of cell needs beside."""
+    def allocate(self, workspace: Workspace) -> None:
+        """Allocate what this kind of cell needs beside."""
         self.folded, self.folds = workspace.array(*self.weight.shape), workspace.array(4, 1, 1)
         self.folds[:3], self.folds[3] = 0.5, 1
         # Of every step its gates, and the cell before it: next to `g`, as `f` is to `i`.

@@ -30,11 +30,11 @@ class Answer(ABC):
 
     def __init__(self, states: Tensor, there: Tensor | None, workspace: Workspace) -> None:
         self.states, self.after, self.there = states, states[1:], there
-        self.take(workspace)
+        self.allocate(workspace)
 
     @abstractmethod
-    def take(self, workspace: Workspace) -> None:
-        """Take what is needed for both ways."""
+    def allocate(self, workspace: Workspace) -> None:
+        """Allocate what is needed for both ways."""
 
     @abstractmethod
     def forward(self, out: Tensor) -> None:
@@ -58,8 +58,8 @@ class Answer(ABC):
 class Pooled(Answer):
     """One vector of each example."""
 
-    def take(self, workspace: Workspace) -> None:
-        """Take what is needed for both ways."""
+    def allocate(self, workspace: Workspace) -> None:
+        """Allocate what is needed for both ways."""
         _, batch, units = self.states.shape
         self.found = workspace.array(batch, units)
         if workspace.learns:
@@ -136,9 +136,9 @@ class Mean(Pooled):
 class Largest(Pooled):
     """The largest value that each unit has had; its gradient goes to the last step that had it."""
 
-    def take(self, workspace: Workspace) -> None:
-        """Take what is needed for both ways."""
-        super().take(workspace)
+    def allocate(self, workspace: Workspace) -> None:
+        """Allocate what is needed for both ways."""
+        super().allocate(workspace)
         steps, batch, units = self.after.shape
         self.hit = workspace.mask(batch, units)
         self.counted = None if self.there is None else workspace.mask(steps, batch, 1)
@@ -167,8 +167,8 @@ class Largest(Pooled):
 class Whole(Answer):
     """All states: a sequence again."""
 
-    def take(self, workspace: Workspace) -> None:
-        """Take what is needed for both ways."""
+    def allocate(self, workspace: Workspace) -> None:
+        """Allocate what is needed for both ways."""
         if workspace.learns:
             self.arrived = workspace.array(*self.after.shape)
 

@@ -12,8 +12,8 @@ from engine.wires import Workspace
 class Rnn(Cell):
     """``h = tanh(weight @ x + recurrent @ h + bias)`` (Elman 1990)."""
 
-    def take(self, workspace: Workspace) -> None:
-        """Take what this kind of cell needs beside."""
+    def allocate(self, workspace: Workspace) -> None:
+        """Allocate what this kind of cell needs beside."""
         # `dot` is quicker, but does not go part by part.
         self.product = np.ndarray.dot if workspace.learns else np.matmul
         self.zero = workspace.scalar(0)
