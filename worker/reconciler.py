@@ -43,7 +43,7 @@ turn."""
 
 
 SLOW_SECONDS = 2.0
-"""A database that takes longer to answer nothing was away."""
+"""A database that takes longer to say who works was away."""
 
 
 Answer = TypeVar("Answer")
@@ -116,14 +116,13 @@ class Reconciler(threading.Thread):
         After a time in which the database did not answer, leases have run out
         that nobody could renew; their workers get the time to do it.
         """
-        asked = time.monotonic()
-        database.ping()
+        begin = time.monotonic()
+        self.bury(database)
         now, lease = time.monotonic(), self._settings.lease_seconds
-        if now - asked > SLOW_SECONDS or now - self._looked_at > self._unseen_seconds():
+        if now - begin > SLOW_SECONDS or now - self._looked_at > self._unseen_seconds():
             log.warning("the database was away; leases may run on for %g s", lease)
             self._reap_from = now + lease
         self._looked_at = now
-        self.bury(database)
         if now >= self._reap_from:
             self.reap(database)
 

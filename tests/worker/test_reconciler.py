@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 import redis
@@ -219,16 +219,28 @@ def test_a_job_whose_process_lives_or_is_elsewhere_is_left_to_its_lease(
     assert look(database, here.id).status is look(database, there.id).status is JobStatus.RUNNING
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
 def test_after_the_database_was_away_workers_get_the_time_to_renew(
-    database, job, make_reconciler, monkeypatch
+    database, job, make_reconciler, monkeypatch, moment
 ):
     reconciler = make_reconciler(lease_seconds=2, heartbeat_seconds=1)
     take(database, job)
     expire(database)
-    ping = database.ping
-    monkeypatch.setattr(database, "ping", lambda: time.sleep(SLOW_SECONDS + 0.1))
-    reconciler.look(database)
-    monkeypatch.setattr(database, "ping", ping)
+    reading, slow_seconds = database.reading, 0.3
+    monkeypatch.setattr("worker.reconciler.SLOW_SECONDS", slow_seconds)
+
+    @contextmanager
+    def away():
+        if moment == "before":
+            time.sleep(slow_seconds)
+        with reading() as session:
+            yield session
+        if moment == "after":
+            time.sleep(slow_seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "reading", away)
+        reconciler.look(database)
     reconciler.look(database)
     assert look(database, job.id).status is JobStatus.RUNNING
 
