@@ -45,6 +45,9 @@ ASKED = "chainrule.asked"
 PREDICT, INFER = "models.predict", "inference.infer"
 ENDPOINTS = frozenset({PREDICT, INFER, "inference.infer_version"})
 
+PATHS = b"/predict", b"/infer"
+"""How the paths of these end."""
+
 CHANGING = frozenset({"models", "names", "keys"})
 """Blueprints whose calls, where they are not to look, may change what is remembered."""
 
@@ -148,7 +151,7 @@ class Asked(NamedTuple):
 class Found(NamedTuple):
     """An answer as ASGI sends it."""
 
-    headers: list[tuple[bytes, bytes]]
+    start: dict[str, Any]
     body: bytes
 
 
@@ -173,7 +176,9 @@ class HotPath:
 
     def asked(self, scope: Mapping[str, Any]) -> Asked | None:
         """Return what a request asks, unless something about it is unusual."""
-        if scope["method"] != "POST" or scope["query_string"] or not self._is_on:
+        if not self._is_on or scope["method"] != "POST" or scope["query_string"]:
+            return None
+        if not scope["raw_path"].endswith(PATHS):
             return None
         headers = dict(scope["headers"])
         if len(headers) != len(scope["headers"]) or not headers.keys() <= PLAIN:
@@ -218,7 +223,7 @@ class HotPath:
         headers += (b"content-length", b"%d" % len(found)), (b"x-request-id", request_id.encode())
         headers += LASTING
         gate.say("POST", known.path, 200, asked.begun, request_id)
-        return Found(headers, found)
+        return Found({"type": "http.response.start", "status": 200, "headers": headers}, found)
 
     def forget(self) -> None:
         """Forget everything, for something was changed."""

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote_to_bytes
@@ -23,7 +24,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeou
 
 from app.api import bodies
 from app.api.bodies import REFUSAL
-from app.api.hot import ASKED, Asked, HotPath
+from app.api.hot import ASKED, REMEMBERED_SECONDS, Asked, HotPath, Key
 from app.api.login import Login
 from app.config import Settings
 from app.ending import Ending
@@ -81,6 +82,7 @@ class Reception:
         self._threads = ThreadPoolExecutor(settings.api_threads, thread_name_prefix="request")
         # What only computes is answered in turn: more threads than cores would all end late.
         self._computing = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="computing")
+        self._ahead: dict[Key, asyncio.Event] = {}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the process."""
@@ -89,9 +91,9 @@ class Reception:
         elif scope["type"] == "http":
             asked = self._hot.asked(scope)
             if asked is None or not asked.is_small:
-                await self._serve(_environ(scope), asked, receive, send)
+                await self._serve(scope, asked, receive, send)
             elif (first := await self._serve_at_once(asked, receive, send)) is not SENT:
-                await self._serve(_environ(scope), asked, _again(first, receive), send)
+                await self._serve(scope, asked, _again(first, receive), send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         self._ending.listen()
@@ -111,13 +113,14 @@ class Reception:
         body = message.get("body", b"")
         if len(body) != asked.size or (found := self._hot.answer(asked, body)) is None:
             return message
-        await send({"type": "http.response.start", "status": 200, "headers": found.headers})
+        await send(found.start)
         await send({"type": "http.response.body", "body": found.body})
         return SENT
 
     async def _serve(
-        self, environ: Environ, asked: Asked | None, receive: Receive, send: Send
+        self, scope: Message, asked: Asked | None, receive: Receive, send: Send
     ) -> None:
+        environ = _environ(scope)
         is_known = asked is not None and asked.known is not None
         in_memory = KNOWN_BYTES if is_known else FREE_BYTES
         with tempfile.SpooledTemporaryFile(in_memory, dir=str(self._scratch)) as spool:
@@ -127,15 +130,43 @@ class Reception:
                 except HTTPException as refusal:
                     environ[REFUSAL] = refusal
             spool.seek(0)
-            environ["wsgi.input"], environ[ASKED] = spool, asked
-            loop = asyncio.get_running_loop()
-            answer = Answer(self._app, self._hot, environ, loop, receive, send)
-            is_large = asked is not None and asked.is_large
-            threads = self._computing if is_large else self._threads
-            start, body = await loop.run_in_executor(threads, answer.work)
+            environ["wsgi.input"] = spool
+            answer = Answer(self._app, self._hot, environ, receive, send)
+            if asked is None or is_known or REFUSAL in environ:
+                start, body = await self._work(answer, asked)
+            else:
+                start, body = await self._work_in_turn(answer, asked, scope, spool)
         if start is not None:
             await send(start)
         await send({"type": "http.response.body", "body": body})
+
+    async def _work(self, answer: Answer, asked: Asked | None) -> tuple[Message | None, bytes]:
+        """Have a thread answer."""
+        is_large = asked is not None and asked.is_large
+        threads = self._computing if is_large else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, answer.work, asked)
+
+    async def _work_in_turn(
+        self, answer: Answer, asked: Asked, scope: Message, spool: IO[bytes]
+    ) -> tuple[Message | None, bytes]:
+        """Go ahead of all who ask the same, or wait for who did, and know what was found out."""
+        if asked.key not in self._ahead:
+            ahead = self._ahead[asked.key] = asyncio.Event()
+            try:
+                return await self._work(answer, asked)
+            finally:
+                del self._ahead[asked.key]
+                ahead.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REMEMBERED_SECONDS):
+                await self._ahead[asked.key].wait()
+        if (again := self._hot.asked(scope)) is not None:
+            again = again._replace(begun=asked.begun)
+        if again is not None and again.is_small:
+            if (found := self._hot.answer(again, spool.read())) is not None:
+                return found
+            spool.seek(0)
+        return await self._work(answer, again)
 
     async def _receive(
         self, environ: Environ, receive: Receive, spool: IO[bytes], *, is_admitted: bool
@@ -200,32 +231,24 @@ class Answer:
     app : Flask
     hot : HotPath
     environ : dict
-    loop : AbstractEventLoop
     receive, send : callable
         Of the request.
     """
 
     def __init__(
-        self,
-        app: Flask,
-        hot: HotPath,
-        environ: Environ,
-        loop: asyncio.AbstractEventLoop,
-        receive: Receive,
-        send: Send,
+        self, app: Flask, hot: HotPath, environ: Environ, receive: Receive, send: Send
     ) -> None:
         self._app, self._hot, self._environ = app, hot, environ
-        self._loop, self._receive, self._send = loop, receive, send
+        self._loop, self._receive, self._send = asyncio.get_running_loop(), receive, send
         self._start: Message = {}
 
-    def work(self) -> tuple[Message | None, bytes]:
+    def work(self, asked: Asked | None) -> tuple[Message | None, bytes]:
         """Return the answer's start and body; of what was sent already, None and nothing."""
-        asked: Asked | None = self._environ[ASKED]
+        self._environ[ASKED] = asked
         if asked is not None and asked.is_large and REFUSAL not in self._environ:
             spool = self._environ["wsgi.input"]
             if (found := self._hot.answer(asked, spool.read())) is not None:
-                start = {"type": "http.response.start", "status": 200, "headers": found.headers}
-                return start, found.body
+                return found
             spool.seek(0)
         pieces = self._app(self._environ, self._begin)
         try:

@@ -68,6 +68,18 @@ class Asker:
         }
 
     def __call__(self, path, body, method="POST", cuts=(), **headers):
+        return asyncio.run(self._ask(path, body, method, cuts, **headers))
+
+    def at_once(self, number, path, body, **headers):
+        """Ask the same several times at once; return the answers."""
+
+        async def ask():
+            asked = (self._ask(path, body, **headers) for _ in range(number))
+            return await asyncio.gather(*asked)
+
+        return asyncio.run(ask())
+
+    async def _ask(self, path, body, method="POST", cuts=(), **headers):
         scope = self.scope(path, body, method, **headers)
         starts = [0, *cuts, len(body)]
         pieces = [body[a:b] for a, b in zip(starts, starts[1:], strict=False)]
@@ -81,10 +93,7 @@ class Asker:
         async def send(message):
             answered.append(message)
 
-        async def ask():
-            await self.reception(scope, receive, send)
-
-        asyncio.run(ask())
+        await self.reception(scope, receive, send)
         start, *parts_of = answered
         body = b"".join(part["body"] for part in parts_of)
         told = sorted(pair for pair in start["headers"] if pair[0] not in OWN)

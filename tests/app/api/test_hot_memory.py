@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from app.api import hot as hot_module
 from app.store.tables import ApiKey, now
 from tests.app.api.asker import ROW, Asker, inference, rows, tensor
 from tests.app.api.callers import KEYS, Caller, parts
+from tests.waiting import PATIENCE_SECONDS
 
 PROMISED_SECONDS = 1.0
 INFERENCE = inference(tensor(ROW, [1, 4]))
@@ -126,6 +128,38 @@ def test_half_way_one_request_renews_what_is_remembered_and_the_others_go_on(min
     clock.seconds = PROMISED_SECONDS / 2
     scope = ask.scope(path, rows(ROW))
     assert [ask.hot.asked(scope).known is None for _ in range(3)] == [True, False, False]
+
+
+def test_of_many_who_ask_the_same_for_the_first_time_one_goes_to_flask(mine):
+    ask, (first, _) = mine
+    answers = ask.at_once(9, f"/v1/models/{first}/predict", rows(ROW))
+    assert [status for status, _, _ in answers] == [200] * 9
+    assert len({body for _, _, body in answers}) == 1
+    assert ask.answered == 8
+
+
+def test_they_all_go_to_flask_where_it_refuses_the_first(mine):
+    ask, (first, _) = mine
+    wrong = {"authorization": "Bearer wrong"}
+    answers = ask.at_once(9, f"/v1/models/{first}/predict", rows(ROW), **wrong)
+    assert [status for status, _, _ in answers] == [401] * 9
+    assert ask.answered == 0
+
+
+def test_nobody_waits_for_long_where_the_first_one_hangs(mine, monkeypatch):
+    ask, (first, _) = mine
+    answer, gone_on, asked = ask.app.wsgi_app, threading.Event(), []
+
+    def hang(environ, start):
+        asked.append(environ)
+        if len(asked) == 1:
+            assert gone_on.wait(PATIENCE_SECONDS)
+        gone_on.set()
+        return answer(environ, start)
+
+    monkeypatch.setattr(ask.app, "wsgi_app", hang)
+    answers = ask.at_once(2, f"/v1/models/{first}/predict", rows(ROW))
+    assert [status for status, _, _ in answers] == [200, 200]
 
 
 def test_where_requests_are_counted_every_one_is(ada, mine):
