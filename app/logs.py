@@ -74,7 +74,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     def __init__(self, role: str, redact: Redaction, *, is_json: bool) -> None:
         super().__init__(sys.stderr)
         self._role, self._redact, self.is_json = role, redact, is_json
-        self._redact_again = lru_cache(1024)(redact)
+        self._access_head = lru_cache(1024)(self._access_head_of)
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
@@ -84,21 +84,28 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def write_access(self, level: int, facts: dict[str, Any]) -> None:
         """Write the line of a request as any other, in a tenth of the time."""
-        line = {
-            "level": logging.getLevelName(level),
-            "logger": ACCESS,
-            "message": self._redact_again(MESSAGE % facts),
-            **facts,
-            "method": self._redact_again(facts["method"]),
-            "path": self._redact_again(facts["path"]),
+        head = self._access_head(level, facts["method"], facts["path"], facts["status"])
+        own = {
+            "milliseconds": facts["milliseconds"],
             "request_id": self._redact(facts["request_id"]),
-            "role": self._role,
             "time": datetime.now(UTC),
         }
-        text = orjson.dumps(line).decode() + self.terminator
+        text = f"{head},{orjson.dumps(own).decode()[1:]}{self.terminator}"
         with suppress(OSError, ValueError), self.lock or nullcontext():
             self.stream.write(text)
             self.stream.flush()
+
+    def _access_head_of(self, level: int, method: str, path: str, status: int) -> str:
+        """Return what the lines of many requests have in common, up to the last brace."""
+        facts = {"method": method, "path": path, "status": status}
+        line = {
+            "level": logging.getLevelName(level),
+            "logger": ACCESS,
+            "message": MESSAGE % facts,
+            **facts,
+            "role": self._role,
+        }
+        return orjson.dumps(self._redact.within(line)).decode()[:-1]
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """Say which line was lost; the library would print its arguments as they are."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from flask import Flask, Response, g, request
 
-from app.api import gate, inference, models, schemas, tables
+from app.api import gate, inference, models, rows, schemas, tables
 from app.api.bodies import read_quickly
 from app.api.conditional import json_bytes
 from app.api.inference import Named
@@ -289,15 +289,26 @@ def _predict(
     """Answer rows; raises whatever is wrong, or unusual, about them."""
     if headers[b"content-type"] != b"application/json":
         raise ValueError("it is for Flask to look at the type")
+    names = model.number_names
+    values = None
+    if names is not None:
+        values = rows.read(body, "instances", len(names), tables.ROWS_AT_ONCE)
+    y = None if values is None else model.predict_numbers(values)
+    if y is None:
+        y = models.predict_rows(model, _instances(body))
+    found = json_bytes(tables.worded(Served(named.id, model), y, USUAL))
+    return found, [(b"content-type", b"application/json")]
+
+
+def _instances(body: bytes) -> list[Any]:
+    """Return rows of any kind."""
     asked = read_quickly(body)
     [instances] = asked.values()
     if asked.keys() != {"instances"} or not 0 < len(instances) <= tables.ROWS_AT_ONCE:
         raise ValueError("more, or less, than instances")
     if not isinstance(instances, list):
         raise TypeError("instances are an array")
-    y = models.predict_rows(model, instances)
-    found = json_bytes(tables.worded(Served(named.id, model), y, USUAL))
-    return found, [(b"content-type", b"application/json")]
+    return instances
 
 
 def _infer(

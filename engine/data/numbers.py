@@ -133,7 +133,7 @@ class NumbersAside:
 
     def are_plain(self, values: Numbers) -> bool:
         """Whether every number is there, and of a size that needs no care."""
-        return bool(np.abs(values).max(initial=0) <= LARGEST)
+        return bool(np.vdot(values, values) <= LARGEST**2)
 
     def takes(self, values: Numbers) -> bool:
         """Whether no number is too large, and none missing where one has to be there."""
@@ -146,7 +146,7 @@ class NumbersAside:
         It is a third of the work where it is known that they `are_plain`.
         """
         if plain and not len(self._flagged):
-            return self.scaler.scaled(values.copy())
+            return self.scaler.scaled(values)
         missing, clipped = np.isnan(values), np.minimum(values, LARGEST)
         np.maximum(clipped, -LARGEST, out=clipped)
         np.copyto(clipped, self._fills, where=missing)

@@ -214,8 +214,8 @@ class FeatureEncoder:
         plain = encoding.are_plain(values)
         if not plain and not encoding.takes(values):
             return None
-        x = np.empty((len(values), self.width + 1), dtype=dtype)
-        x[:, :-1], x[:, -1] = encoding.encode(values, plain=plain), 1
+        x = np.ones((len(values), self.width + 1), dtype=dtype)
+        x[:, :-1] = encoding.encode(values, plain=plain)
         return x
 
     @cached_property

@@ -43,16 +43,16 @@ class Scaler:
     clips: bool = True
 
     def scaled(self, numbers: Numbers) -> Numbers:
-        """Return the scaled numbers, shape (rows, width); the ones given are worked on."""
+        """Return the scaled numbers, shape (rows, width)."""
         if not self.clips:
-            return np.clip(numbers, -LARGEST_UNSCALED, LARGEST_UNSCALED, out=numbers)
-        numbers -= self.center
-        numbers *= self.factor
-        squeezed = numbers / CLIP
+            return np.clip(numbers, -LARGEST_UNSCALED, LARGEST_UNSCALED)
+        scaled = numbers - self.center
+        scaled *= self.factor
+        squeezed = scaled / CLIP
         squeezed *= squeezed
         squeezed += 1
-        numbers /= np.sqrt(squeezed, out=squeezed)
-        return numbers
+        scaled /= np.sqrt(squeezed, squeezed)
+        return scaled
 
     def slopes(self, numbers: Numbers) -> Numbers:
         """Return the slope of `scaled` at every number, shape (rows, width)."""
