@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 from flask import Flask, Response, g, request
 
-from app.api import gate, inference, models, rows, schemas, tables
+from app.api import gate, inference, models, parsing, schemas, tables
 from app.api.bodies import read_quickly
-from app.api.conditional import json_bytes
 from app.api.inference import Named
 from app.api.login import Login
 from app.config import Settings
@@ -84,6 +83,8 @@ LASTING = tuple(
     for name, value in {**gate.HEADERS, "Cache-Control": "no-store"}.items()
 )
 """Headers of every answer."""
+
+HEADER = inference.HEADER.lower().encode()
 
 INFERENCE_FIELDS = frozenset(schemas.InferenceRequest.model_fields)
 TENSOR_FIELDS = frozenset(schemas.InferenceInput.model_fields)
@@ -292,11 +293,11 @@ def _predict(
     names = model.number_names
     values = None
     if names is not None:
-        values = rows.read(body, "instances", len(names), tables.ROWS_AT_ONCE)
+        values = parsing.rows_of(body, "instances", len(names), tables.ROWS_AT_ONCE)
     y = None if values is None else model.predict_numbers(values)
     if y is None:
         y = models.predict_rows(model, _instances(body))
-    found = json_bytes(tables.worded(Served(named.id, model), y, USUAL))
+    found = tables.written(Served(named.id, model), y, USUAL)
     return found, [(b"content-type", b"application/json")]
 
 
@@ -315,7 +316,9 @@ def _infer(
     named: Named, model: Model, headers: Headers, body: bytes
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Answer tensors; raises whatever is wrong, or unusual, about them."""
-    sent = headers.get(inference.HEADER.lower().encode())
+    sent = headers.get(HEADER)
+    if sent is None and (apart := parsing.data_apart(body)) is not None:
+        body, sent = apart[0], b"%d" % apart[1]
     asked = inference.read(
         model, body, None if sent is None else sent.decode("latin-1"), _read_inference
     )

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 from flask import Response, request
 from werkzeug.wsgi import wrap_file
 
 from app.api.bodies import TABLES
-from app.api.conditional import answer_json
+from app.api.conditional import json_bytes
 from app.api.drawings import wanted_form
 from app.api.errors import BodyError
 from app.api.services import services
@@ -42,6 +43,9 @@ JSON_ROWS = 100_000
 
 ROWS_AT_ONCE = 1000
 """So many predictions are put into words before they are sent."""
+
+MANY_ROWS = 16
+"""From so many on it pays to write the answer without an object for each."""
 
 
 def wanted() -> str:
@@ -103,7 +107,7 @@ def _answer_file(path: Path, form: str) -> Response:
 
 def _answer_json(served: Served, y: Matrix, decision: Decision) -> Response:
     if len(y) <= ROWS_AT_ONCE:
-        return answer_json(worded(served, y, decision))
+        return Response(written(served, y, decision), content_type=JSON)
     return Response(_pieces(served, y, decision), content_type=JSON)
 
 
@@ -111,17 +115,41 @@ def _pieces(served: Served, y: Matrix, decision: Decision) -> Iterator[bytes]:
     """Yield an answer in pieces, none of which is large."""
     yield b'{"model":%s,"predictions":' % orjson.dumps(served.id)
     for start in range(0, len(y), ROWS_AT_ONCE):
-        rows = predictions(served.model, y[start : start + ROWS_AT_ONCE], decision)
-        yield (b"," if start else b"[") + orjson.dumps(rows)[1:-1]
+        rows = _rows(served.model, y[start : start + ROWS_AT_ONCE], decision)
+        yield (b"," if start else b"[") + rows[1:-1]
     yield b"]}"
 
 
-def worded(served: Served, y: Matrix, decision: Decision) -> dict[str, Any]:
+def written(served: Served, y: Matrix, decision: Decision) -> bytes:
     """Return the answer in JSON to a few rows."""
-    return {"model": served.id, "predictions": predictions(served.model, y, decision)}
+    rows = _rows(served.model, y, decision)
+    return b'{"model":%s,"predictions":%s}' % (orjson.dumps(served.id), rows)
 
 
-def predictions(model: Model, y: Matrix, decision: Decision) -> list[dict[str, Any]]:
+def _rows(model: Model, y: Matrix, decision: Decision) -> bytes:
+    """Write predictions as an array of JSON."""
+    if model.classes is None or decision != Decision() or len(y) < MANY_ROWS:
+        return json_bytes(_predictions(model, y, decision))
+    return _classes_of_many(model.classes, model.class_names or (), y)
+
+
+def _classes_of_many(classes: Sequence[Any], names: Sequence[str], y: Matrix) -> bytes:
+    """Write what `_classified` says in a third of the time: without an object for each row."""
+    numbers = orjson.dumps(y.astype(np.float64).ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    probabilities = numbers[1:-1].split(b",")
+    labels = [b'{"label":%s,"probabilities":{' % orjson.dumps(label) for label in classes]
+    width = 2 + 2 * len(names)
+    pieces = [b""] * (len(y) * width)
+    pieces[::width] = [labels[label] for label in y.argmax(axis=1)]
+    for place, name in enumerate(names):
+        before = b"," if place else b""
+        pieces[2 * place + 1 :: width] = [b"%s%s:" % (before, orjson.dumps(name))] * len(y)
+        pieces[2 * place + 2 :: width] = probabilities[place :: len(names)]
+    pieces[width - 1 :: width] = [b"}},"] * len(y)
+    return b"[%s]" % b"".join(pieces)[:-1]
+
+
+def _predictions(model: Model, y: Matrix, decision: Decision) -> list[dict[str, Any]]:
     """Put a matrix of predictions into words."""
     if model.classes is not None and model.class_names is not None:
         return _classified(model.classes, model.class_names, y, decision)
