@@ -32,7 +32,8 @@ def through(layers: Mapping[str, Layer], x: Value) -> Value:
     """Return what layers make of a value, first to last."""
     for name, layer in layers.items():
         if type(layer) not in LAYERS:
-            raise UnportableError(f"there is no operator for {name}, a {type(layer).__name__}")
+            kind = type(layer).__name__
+            raise UnportableError(f"there is no operator for {name}, of the kind {kind}")
         x = LAYERS[type(layer)](layer, x, name)
     return x
 

@@ -46,7 +46,7 @@ def last_values(graph: Graph, names: Sequence[str], steps: int) -> str:
     for name in names:
         missing = graph.add("IsNaN", name)
         known = graph.add("Where", missing, np.int64(-1), np.arange(steps)[None])
-        last = graph.add("ArgMax", known, axis=1, keepdims=1)
+        last = graph.add("ReduceMax", known, axes=[1], keepdims=1)
         each.append(graph.add("GatherElements", name, last, axis=1))
     return each[0] if len(each) == 1 else graph.add("Concat", *each, axis=1)
 

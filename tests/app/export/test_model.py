@@ -174,7 +174,10 @@ def test_columns_of_numbers_that_stand_together_take_few_nodes():
 
 @pytest.mark.parametrize(
     ("room", "table", "reason"),
-    [(layers, "LAYERS", r"layers\.0, a Dense"), (columns, "ENCODINGS", "the kind Number")],
+    [
+        (layers, "LAYERS", r"layers\.0, of the kind Dense"),
+        (columns, "ENCODINGS", "the kind Number"),
+    ],
 )
 def test_what_has_no_operator_is_refused_by_name(room, table, reason, monkeypatch):
     found = drawn(everything(), settings("classes by name"))
