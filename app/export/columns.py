@@ -26,34 +26,64 @@ from engine.data.timestamps import Timestamp
 MISSING_TIME = np.int64(np.iinfo(np.int64).min)
 """How NumPy stores NaT."""
 
+Run = Sequence[tuple[Any, str]]
+"""Encodings of neighbours of a kind, each with the name of its values."""
+
 FLOAT, INTEGER, STRING = np.dtype(np.float64), np.dtype(np.int64), np.dtype(object)
 
 
-def declare(graph: Graph, column: InputColumn) -> None:
-    """Declare a column as an input."""
+def declare(graph: Graph, column: InputColumn, steps: int | None = None) -> str:
+    """Declare a column as an input, of so many steps if examples are sequences.
+
+    Returns
+    -------
+    str
+        The name of its values, of shape (rows, 1), or that of a tensor behind the rows.
+    """
+    dtype, meaning = _kind(column)
+    shape = column.shape or (1,)
+    if steps is None:
+        graph.input(column.name, dtype, shape, meaning)
+        return column.name
+    graph.input(column.name, dtype, (steps, *column.shape), meaning)
+    return graph.add("Reshape", column.name, whole(-1, *shape))
+
+
+def _kind(column: InputColumn) -> tuple[np.dtype[Any], str]:
+    """Return what a column's values are, and what they mean."""
     if column.type in TEXTS:
-        graph.input(column.name, STRING, (1,), "a category by its name; an empty one is missing")
-    elif column.type == "timestamp":
-        meaning = f"microseconds since 1970 in UTC; {MISSING_TIME} is missing"
-        graph.input(column.name, INTEGER, (1,), meaning)
-    elif column.type == "tensor":
-        graph.input(column.name, FLOAT, column.shape, "numbers")
-    else:
-        kind = "0 or 1" if column.type == "boolean" else "a number"
-        graph.input(column.name, FLOAT, (1,), f"{kind}; NaN is missing")
+        return STRING, "a category by its name; an empty one is missing"
+    if column.type == "timestamp":
+        return INTEGER, f"microseconds since 1970 in UTC; {MISSING_TIME} is missing"
+    if column.type == "tensor":
+        return FLOAT, "numbers"
+    return FLOAT, f"{'0 or 1' if column.type == 'boolean' else 'a number'}; NaN is missing"
 
 
-def encoded(graph: Graph, encodings: Sequence[Encoding], dtype: np.dtype[Any]) -> str:
-    """Return the name of what the network sees, of shape (rows, width)."""
+def encoded(
+    graph: Graph, encodings: Sequence[Encoding], values: Mapping[str, str], dtype: np.dtype[Any]
+) -> str:
+    """Return the name of what the network sees of rows, of shape (rows, width).
+
+    Parameters
+    ----------
+    graph : Graph
+    encodings : sequence of Encoding
+    values : mapping of str to str
+        The name of the values of each column, as of `declare`.
+    dtype : dtype
+        The network's precision.
+    """
     parts: list[str] = []
-    for kind, run in groupby(encodings, type):
+    for kind, neighbours in groupby(encodings, type):
         if kind not in ENCODINGS:
             raise UnportableError(f"there is no operator for columns of the kind {kind.__name__}")
-        parts += ENCODINGS[kind](graph, list(run), dtype)
+        run = [(encoding, values[encoding.input.name]) for encoding in neighbours]
+        parts += ENCODINGS[kind](graph, run, dtype)
     return _beside(graph, parts)
 
 
-def _beside(graph: Graph, parts: list[str]) -> str:
+def _beside(graph: Graph, parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
 
 
@@ -77,16 +107,16 @@ def _bounded(graph: Graph, x: str) -> str:
     return graph.add("Clip", x, np.float64(-LARGEST), np.float64(LARGEST))
 
 
-def _numbers(graph: Graph, run: Sequence[Number], dtype: np.dtype[Any]) -> list[str]:
+def _numbers(graph: Graph, run: Run, dtype: np.dtype[Any]) -> list[str]:
     """Work on neighbours together: a table may have thousands of columns of numbers."""
     return [
         _number_block(graph, list(block), dtype)
-        for _, block in groupby(run, lambda encoding: encoding.scaler.clips)
+        for _, block in groupby(run, lambda neighbour: neighbour[0].scaler.clips)
     ]
 
 
-def _number_block(graph: Graph, block: list[Number], dtype: np.dtype[Any]) -> str:
-    x = _beside(graph, [encoding.input.name for encoding in block])
+def _number_block(graph: Graph, run: Run, dtype: np.dtype[Any]) -> str:
+    x, block = _beside(graph, [x for _, x in run]), [encoding for encoding, _ in run]
     missing = graph.add("IsNaN", x)
     fills = np.array([encoding.fill for encoding in block])
     numbers = graph.add("Where", missing, _once(fills), _bounded(graph, x))
@@ -101,12 +131,12 @@ def _number_block(graph: Graph, block: list[Number], dtype: np.dtype[Any]) -> st
     return graph.cast(_scaled(graph, numbers, scaler), dtype)
 
 
-def _category(graph: Graph, encoding: Category, dtype: np.dtype[Any]) -> str:
+def _category(graph: Graph, encoding: Category, x: str, dtype: np.dtype[Any]) -> str:
     """Look a row's code up in a table of what the encoding makes of every code there is."""
     codes = np.arange(-1, encoding.levels.count)
     table = graph.constant(encoding.encode(codes).astype(dtype), f"{encoding.input.name} codes")
     is_text = encoding.input.type in TEXTS
-    row = (_row_of_text if is_text else _row_of_number)(graph, encoding)
+    row = (_row_of_text if is_text else _row_of_number)(graph, encoding, x)
     found = graph.add("Gather", table, row, axis=0)
     return graph.add("Reshape", found, whole(0, encoding.width))
 
@@ -118,12 +148,12 @@ def _rows(encoding: Category) -> tuple[int, int, list[int]]:
     return levels.unknown + 1, int(missing), [int(row) for row in known]
 
 
-def _row_of_text(graph: Graph, encoding: Category) -> str:
+def _row_of_text(graph: Graph, encoding: Category, x: str) -> str:
     unknown, missing, known = _rows(encoding)
     rows = {"": missing} | dict(zip(encoding.levels.names, known, strict=True))
     return graph.add(
         "LabelEncoder",
-        encoding.input.name,
+        x,
         domain="ai.onnx.ml",
         keys_strings=list(rows),
         values_int64s=list(rows.values()),
@@ -131,10 +161,9 @@ def _row_of_text(graph: Graph, encoding: Category) -> str:
     )
 
 
-def _row_of_number(graph: Graph, encoding: Category) -> str:
+def _row_of_number(graph: Graph, encoding: Category, x: str) -> str:
     """Compare with every level: no operator looks numbers of float64 up."""
     unknown, missing, known = _rows(encoding)
-    x = encoding.input.name
     levels = np.array([float(name) for name in encoding.levels.names] or [np.nan])
     steps = np.array([row - unknown for row in known] or [0], dtype=np.float64)
     equal = graph.add("Cast", graph.add("Equal", x, levels), to=TensorProto.DOUBLE)
@@ -143,8 +172,7 @@ def _row_of_number(graph: Graph, encoding: Category) -> str:
     return graph.add("Cast", row, to=TensorProto.INT64)
 
 
-def _timestamp(graph: Graph, encoding: Timestamp, dtype: np.dtype[Any]) -> str:
-    x = encoding.input.name
+def _timestamp(graph: Graph, encoding: Timestamp, x: str, dtype: np.dtype[Any]) -> str:
     missing = graph.add("Equal", x, MISSING_TIME)
     filled = graph.add("Where", missing, np.int64(encoding.fill), x)
     parts = parts_of(graph, filled, encoding.parts)
@@ -153,16 +181,16 @@ def _timestamp(graph: Graph, encoding: Timestamp, dtype: np.dtype[Any]) -> str:
     return graph.cast(_scaled(graph, _beside(graph, parts), encoding.scaler), dtype)
 
 
-def _tensor(graph: Graph, encoding: TensorElements, dtype: np.dtype[Any]) -> str:
-    flat = graph.add("Reshape", encoding.input.name, whole(0, encoding.width))
+def _tensor(graph: Graph, encoding: TensorElements, x: str, dtype: np.dtype[Any]) -> str:
+    flat = graph.add("Reshape", x, whole(0, encoding.width))
     return graph.cast(_scaled(graph, _bounded(graph, flat), encoding.scaler), dtype)
 
 
-Write = Callable[[Graph, Any, np.dtype[Any]], list[str]]
+Write = Callable[[Graph, Run, np.dtype[Any]], list[str]]
 
 
-def _one_by_one(write: Callable[[Graph, Any, np.dtype[Any]], str]) -> Write:
-    return lambda graph, run, dtype: [write(graph, encoding, dtype) for encoding in run]
+def _one_by_one(write: Callable[[Graph, Any, str, np.dtype[Any]], str]) -> Write:
+    return lambda graph, run, dtype: [write(graph, encoding, x, dtype) for encoding, x in run]
 
 
 ENCODINGS: Mapping[type[Encoding], Write] = {

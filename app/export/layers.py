@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from app.export.activations import ACTIVATIONS
-from app.export.graph import Graph, UnportableError, whole
+from app.export.graph import UnportableError, whole
+from app.export.recurrent import recurrent
+from app.export.value import Value
 from engine.arrays import Shape
 from engine.layers.activation import Activation
 from engine.layers.convolution import Conv2d, Pool2d, Reshape
@@ -22,57 +24,16 @@ from engine.layers.dropout import Dropout
 from engine.layers.embedding import Embedding
 from engine.layers.layer import Layer
 from engine.layers.normalization import BatchNorm, LayerNorm
+from engine.layers.recurrent import Recurrent
 from engine.layers.residual import Residual
-
-
-@dataclass(frozen=True)
-class Value:
-    """A value of the graph.
-
-    Parameters
-    ----------
-    graph : Graph
-    name : str
-    dtype : dtype
-        The network's precision.
-    shape : Shape
-        Of a row.
-    """
-
-    graph: Graph
-    name: str
-    dtype: np.dtype[Any]
-    shape: Shape
-
-    def shaped(self, shape: Shape) -> Value:
-        """Return the same numbers in another shape."""
-        if shape == self.shape:
-            return self
-        return self.then("Reshape", whole(0, *shape), shape=shape)
-
-    def then(
-        self, operator: str, *others: Any, shape: Shape | None = None, **attributes: Any
-    ) -> Value:
-        """Return what an operator makes of it; numbers among the others get its precision."""
-        operands = [self._operand(other) for other in others]
-        name = self.graph.add(operator, self.name, *operands, **attributes)
-        return Value(self.graph, name, self.dtype, self.shape if shape is None else shape)
-
-    def _operand(self, other: Any) -> Any:
-        if isinstance(other, Value):
-            return other.name
-        return self.dtype.type(other) if isinstance(other, float | int) else other
-
-    def constant(self, numbers: NDArray[Any], name: str) -> str:
-        """Add a constant of its precision."""
-        return self.graph.constant(numbers.astype(self.dtype, copy=False), name)
 
 
 def through(layers: Mapping[str, Layer], x: Value) -> Value:
     """Return what layers make of a value, first to last."""
     for name, layer in layers.items():
         if type(layer) not in LAYERS:
-            raise UnportableError(f"there is no operator for {name}, a {type(layer).__name__}")
+            kind = type(layer).__name__
+            raise UnportableError(f"there is no operator for {name}, of the kind {kind}")
         x = LAYERS[type(layer)](layer, x, name)
     return x
 
@@ -92,7 +53,7 @@ def _dense(layer: Dense, x: Value, name: str) -> Value:
 def _activation(layer: Activation, x: Value, name: str) -> Value:
     del name
     y = ACTIVATIONS[layer.name](x.graph, x.name, x.dtype.type)
-    return Value(x.graph, y, x.dtype, x.shape)
+    return replace(x, name=y)
 
 
 def _conv2d(layer: Conv2d, x: Value, name: str) -> Value:
@@ -190,7 +151,7 @@ def _embedding(layer: Embedding, x: Value, name: str) -> Value:
         code = x.graph.add("Gather", x.name, np.int64(place), axis=1)
         code = x.graph.add("Cast", code, to=TensorProto.INT64)
         found = x.graph.add("Gather", vectors, code, axis=0)
-        parts.append(Value(x.graph, found, x.dtype, (layer.dimensions,)))
+        parts.append(replace(x, name=found, shape=(layer.dimensions,)))
     first, *others = parts
     return first.then("Concat", *others, axis=1, shape=layer.output_shape)
 
@@ -216,5 +177,6 @@ LAYERS: Mapping[type[Layer], Callable[[Any, Value, str], Value]] = {
     BatchNorm: _batch_norm,
     LayerNorm: _layer_norm,
     Embedding: _embedding,
+    Recurrent: recurrent,
     Residual: _residual,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 from safetensors.numpy import load
 
 from tests.app.api.callers import csv, refusal
@@ -63,6 +64,20 @@ def test_what_is_shown_of_it_trains_the_same_network_again(library, job):
         "layers.0.reverse_bias": (3, 4),
         "layers.0.reverse_recurrent_bias": (4,),
     }
+
+
+def test_its_weights_as_onnx_tell_the_same_of_series_of_any_length(library, job):
+    file = library.get(f"/v1/models/{job['model']}/weights?format=onnx").data
+    walks = [[0, 1, 2], [0, -1, -2, -3], range(7)]
+    x, lengths = np.full((3, 7), np.nan), np.array([len(numbers) for numbers in walks])
+    for row, numbers in zip(x, walks, strict=True):
+        row[: len(numbers)] = numbers
+    session = InferenceSession(file, providers=["CPUExecutionProvider"])
+    labels, probabilities = session.run(None, {"x": x, "lengths": lengths})
+    expected = predicted(library.predict(job["model"], [walk(numbers) for numbers in walks]))
+    assert labels.tolist() == [one["label"] for one in expected]
+    of_each = [list(one["probabilities"].values()) for one in expected]
+    np.testing.assert_allclose(probabilities, of_each, atol=1e-5)
 
 
 def test_it_forecasts_windows(library):

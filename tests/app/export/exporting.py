@@ -10,9 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, SessionOptions
 
-from app.export.model import onnx_of
+from app.export.model import LENGTHS, onnx_of
 from engine.data.encoding import TEXTS
 from engine.data.table import Column, InputColumn, Table
+from engine.data.windows import Windows
 from engine.model import Model
 from engine.preparation import prepare
 from engine.scoring import numbers
@@ -47,9 +48,19 @@ def opened(file: bytes) -> InferenceSession:
     return InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def raw(model: Model, table: Table) -> dict[str, NDArray[Any]]:
-    """Return the columns that a model takes as its graph takes them."""
-    return {column.name: _raw(column, table.column(column.name)) for column in model.inputs}
+def raw(model: Model, table: Table, windows: Windows | None = None) -> dict[str, NDArray[Any]]:
+    """Return the columns that a model takes as its graph takes them, and lengths where it does.
+
+    What is padding has the next rows, whatever they are.
+    """
+    columns = {column.name: _raw(column, table.column(column.name)) for column in model.inputs}
+    if windows is None:
+        return {name: x if x.ndim > 1 else x[:, None] for name, x in columns.items()}
+    rows = windows.starts[:, None] + np.arange(windows.steps)
+    laid_out = {name: x.take(rows, axis=0, mode="wrap") for name, x in columns.items()}
+    if windows.lengths is not None:
+        laid_out[LENGTHS] = windows.lengths.astype(np.int64)
+    return laid_out
 
 
 def _raw(wanted: InputColumn, column: Column) -> NDArray[Any]:
@@ -57,19 +68,20 @@ def _raw(wanted: InputColumn, column: Column) -> NDArray[Any]:
     if wanted.type in TEXTS:
         names = [*column.levels, None] if column.type == "category" else []
         texts = np.array(names, dtype=object)[values] if names else values
-        return np.where(texts == np.array(None), "", texts)[:, None]
+        return np.where(texts == np.array(None), "", texts)
     if wanted.type == "timestamp":
-        return values.astype("datetime64[us]").astype(np.int64)[:, None]
-    values = values.astype(np.float64)
-    return values if wanted.type == "tensor" else values[:, None]
+        return values.astype("datetime64[us]").astype(np.int64)
+    return values.astype(np.float64)
 
 
-def deviation(model: Model, table: Table) -> float:
+def deviation(model: Model, table: Table, windows: Windows | None = None) -> float:
     """Return by how much predictions differ at most: targets in parts of their deviation."""
-    y, found = model.predict(table), session(model).run(None, raw(model, table))
-    assert len(np.unique(y[:, 0])) > 1, "all rows are predicted alike"
+    y = model.predict(table, windows)
+    found = session(model).run(None, raw(model, table, windows))
+    assert len(np.unique(y[:, 0])) > 1, "all are predicted alike"
     if model.classes is None:
-        scale = model.target.deviation
+        values = len(model.outputs) * model.settings.horizon
+        scale = model.target.deviation.repeat(values // len(model.target.deviation))
         if model.quantiles:
             scale = np.concatenate([scale, scale.repeat(len(model.quantiles))])
         expected = list(numbers(model, y).values())

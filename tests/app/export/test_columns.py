@@ -103,9 +103,8 @@ CASES = {
 def run(encoder, table, dtype):
     """Return what the graph of an encoder makes of a table."""
     graph = Graph("columns", [*(column.name for column in encoder.inputs), "numbers"])
-    for column in encoder.inputs:
-        declare(graph, column)
-    numbers = encoded(graph, encoder.encodings, dtype)
+    columns = {column.name: declare(graph, column) for column in encoder.inputs}
+    numbers = encoded(graph, encoder.encodings, columns, dtype)
     graph.output(numbers, "numbers", dtype, (encoder.width,), "as a network sees them")
     [found] = opened(graph.model.SerializeToString()).run(None, raw(encoder, table))
     return found

@@ -15,7 +15,6 @@ from engine.activations import ACTIVATIONS as OURS
 from engine.data.table import Column, Table
 from engine.layers.equilibrium import Equilibrium
 from engine.layers.layer import Layer
-from engine.layers.recurrent import Recurrent
 from engine.wires import Workspace
 from tests.app.export.exporting import TOLERANCE, deviation, drawn, opened
 from tests.engine.beginnings import spec as settings
@@ -132,9 +131,8 @@ def kinds(of):
         yield from kinds(kind)
 
 
-UNPORTABLE = {Equilibrium, Recurrent}
-"""ONNX has no operator that goes on until a state settles, example by example; and what reads
-sequences is no model of single rows, which are all that is exported."""
+UNPORTABLE = {Equilibrium}
+"""ONNX has no operator that goes on until a state settles, example by example."""
 
 
 def test_no_layer_and_no_activation_is_forgotten():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,7 +14,6 @@ from app.export.model import onnx_of
 from engine.data.table import Column, Table
 from engine.spec import ColumnSpec
 from tests.app.export.exporting import TOLERANCE, deviation, drawn, raw, session
-from tests.engine.beginnings import network as network_of
 from tests.engine.beginnings import spec
 
 ROWS = 50
@@ -176,7 +174,10 @@ def test_columns_of_numbers_that_stand_together_take_few_nodes():
 
 @pytest.mark.parametrize(
     ("room", "table", "reason"),
-    [(layers, "LAYERS", r"layers\.0, a Dense"), (columns, "ENCODINGS", "the kind Number")],
+    [
+        (layers, "LAYERS", r"layers\.0, of the kind Dense"),
+        (columns, "ENCODINGS", "the kind Number"),
+    ],
 )
 def test_what_has_no_operator_is_refused_by_name(room, table, reason, monkeypatch):
     found = drawn(everything(), settings("classes by name"))
@@ -190,11 +191,3 @@ def test_a_file_that_would_be_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(model, "LARGEST_BYTES", 100)
     with pytest.raises(UnportableError, match="less than 2 GiB"):
         onnx_of(found, "mdl_1")
-
-
-def test_a_network_that_sees_several_rows_at_a_time_is_refused():
-    rows = everything()
-    found = drawn(rows, settings("classes by name", features=["size"]))
-    wider = replace(found, network=network_of([], 5 * found.features.width, 3))
-    with pytest.raises(UnportableError, match="several rows at a time"):
-        onnx_of(wider, "mdl_1")
