@@ -24,6 +24,7 @@ MANY_BYTES = 1 << 12
 """From so many on it pays to take the numbers out of a tensor."""
 
 DATA = b'"data"'
+SIZE = "binary_data_size"
 NUMERIC = DATATYPES.keys() - {"FP16"}
 """Types of tensors that may be numbers of JSON."""
 
@@ -89,10 +90,11 @@ def data_apart(body: bytes) -> tuple[bytes, int] | None:
         if tensor.pop("data") is not None or tensor["datatype"] not in NUMERIC:
             return None
         parameters = tensor.setdefault("parameters", {})
-        if parameters.setdefault("binary_data_size", len(numbers)) != len(numbers):
+        if SIZE in parameters:
             return None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+    parameters[SIZE] = len(numbers)
     tensor["datatype"] = "FP64"  # as numbers of JSON are kept, whatever they are called
     head = orjson.dumps(request)
     return head + numbers, len(head)

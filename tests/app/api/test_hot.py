@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from app.api import hot as hot_module
+from app.api import parsing
 from tests.app.api.asker import NAMED, ROW, Asker, inference, masked, rows, tensor
 from tests.app.api.callers import csv
 
@@ -171,6 +172,33 @@ TENSORS = {
     "twice": (inference(tensor(ROW, [1, 4]), tensor(ROW, [1, 4])), False),
     "name twice": (inference(tensor(ROW, [1, 4]))[:-1] + b', "inputs": []}', False),
     "type": (inference(tensor(ROW, [1, 4], "FP128")), False),
+    "half": (inference(tensor(ROW, [1, 4], "FP16")), False),
+    "strings": (inference(tensor(ROW, [1, 4], "BYTES")), False),
+    "truth": (inference(tensor([True, False] * 2, [1, 4], "BOOL")), True),
+    "some truth": (inference(tensor([True, 3.5, 1, 0], [1, 4])), True),
+    "whole numbers": (inference(tensor([2**53 + 1, 2**63, -0, 1], [1, 4], "INT64")), True),
+    "spaces": (
+        b' {"inputs": [{"data" :\n[ 1 , 2,3,4 ], "name":"input",'
+        b' "shape": [1, 4], "datatype":"FP32" } ] } ',
+        True,
+    ),
+    "named data": (inference(tensor(ROW, [1, 4]) | {"name": "data"}), False),
+    "data as a parameter": (
+        inference({**tensor(ROW, [1, 4]), "data": None, "parameters": {"data": ROW}}),
+        False,
+    ),
+    "data beside": (inference(tensor(ROW, [1, 4]), parameters={"data": [1.5]}), False),
+    "no data": (inference({**tensor(ROW, [1, 4]), "data": None}), False),
+    "a number": (inference(tensor(5, [1])), False),
+    "ragged": (inference(tensor([[1, 2], [3], [], 4], [1, 4])), False),
+    "hidden": (inference(tensor([1, [], [2, 3], 4], [1, 4])), False),
+    "escaped": (inference(tensor(ROW, [1, 4])).replace(b'data"', b'd\\u0061ta"'), True),
+    "binary data as well": (
+        inference(tensor(ROW, [1, 4]) | {"parameters": {"binary_data_size": 32}}),
+        False,
+    ),
+    "not a number": (inference(tensor([float("nan"), 1, 2, 3], [1, 4])), False),
+    "infinite": (inference(tensor(ROW, [1, 4])).replace(b"5.1", b"1e999"), False),
     "huge": (inference(tensor([2**1100, 1, 2, 3], [1, 4])), False),
     "no inputs": (b"{}", False),
     "array": (b"[]", False),
@@ -178,8 +206,9 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("name", TENSORS)
-@pytest.mark.parametrize("suffix", ["", "/versions/1"])
-def test_tensors_are_answered_alike(ask, iris_model, name, suffix):
+@pytest.mark.parametrize(("suffix", "many_bytes"), [("", 1), ("/versions/1", 1 << 12)])
+def test_tensors_are_answered_alike(ask, iris_model, monkeypatch, name, suffix, many_bytes):
+    monkeypatch.setattr(parsing, "MANY_BYTES", many_bytes)
     body, expected = TENSORS[name]
     status, was_hot = ask.both(f"/v2/models/{iris_model}{suffix}/infer", body)
     assert was_hot == expected, status
@@ -198,6 +227,14 @@ def test_binary_data_is_answered_alike_and_packed_for_whom_takes_it_so(ask, iris
     for length in ("0", "-1", "9" * 30, "x"):
         _, was_hot = ask.both(path, data, inference_header_content_length=length)
         assert was_hot == (length == "0")
+
+
+def test_so_they_are_where_there_is_no_quick_parser(ask, iris_model, monkeypatch):
+    monkeypatch.setattr(parsing, "MANY_BYTES", 1)
+    monkeypatch.setattr(parsing._parsers, "own", None)
+    assert ask.both(f"/v1/models/{iris_model}/predict", rows(ROW)) == (200, True)
+    infer = f"/v2/models/{iris_model}/infer"
+    assert ask.both(infer, inference(tensor(ROW, [1, 4]))) == (200, True)
 
 
 def test_columns_of_every_kind_are_answered_alike(ask, price_model):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
+from app.api import tables
 from tests.app.api.callers import csv, problem, refusal
 
 FLOWERS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3], [5.9, 3.0, 4.2, 1.5]]
@@ -153,6 +154,15 @@ def test_many_rows_are_answered_in_pieces_that_make_a_whole(library, iris_model,
     answer = library.predict(iris_model, FLOWERS * 1001)
     assert answer.is_streamed
     assert answer.json == {"model": iris_model, "predictions": expected * 1001}
+
+
+def test_many_rows_are_written_as_few_are(library, iris_model, monkeypatch):
+    rows = [[size, 1.5, 4, 0.2] for size in range(40)]
+    few = [library.predict(iris_model, [row]).json["predictions"][0] for row in rows]
+    answer = library.predict(iris_model, rows)
+    assert answer.json["predictions"] == few
+    monkeypatch.setattr(tables, "MANY_ROWS", 41)
+    assert library.predict(iris_model, rows).data == answer.data
 
 
 def test_a_table_that_was_sent_leaves_nothing_behind(library, iris_model):
