@@ -143,11 +143,6 @@ class Asked(NamedTuple):
         """Whether it may be answered on the event loop."""
         return self.known is not None and self.size <= self.known.inline_bytes
 
-    @property
-    def is_large(self) -> bool:
-        """Whether it may be answered, but in a thread."""
-        return self.known is not None and self.size > self.known.inline_bytes
-
 
 class Found(NamedTuple):
     """An answer as ASGI sends it."""

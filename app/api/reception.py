@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from flask import Flask
@@ -24,7 +24,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeou
 
 from app.api import bodies
 from app.api.bodies import REFUSAL
-from app.api.hot import ASKED, REMEMBERED_SECONDS, Asked, HotPath, Key
+from app.api.hot import ASKED, REMEMBERED_SECONDS, Asked, Found, HotPath, Key
 from app.api.login import Login
 from app.config import Settings
 from app.ending import Ending
@@ -33,23 +33,26 @@ from app.store.database import UNAVAILABLE
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Came = list[Message | None]
+"""Messages; None where the next did not come in time."""
+
 Environ = dict[str, Any]
+T = TypeVar("T")
 
 FREE_BYTES = 1 << 16
 """So much of a body is received, in memory, of one who has not shown a key yet."""
 
-KNOWN_BYTES = 1 << 19
-"""The same of one whose key was good a moment ago."""
+KNOWN_BYTES = 1 << 22
+"""The same of one whose key was good a moment ago and who asks a model that is known."""
+
+HELD_BYTES = 1 << 26
+"""What the bodies of all of these have together; those beyond it go to disk."""
 
 IDLE_SECONDS = 20
 """How long nothing may come of a body."""
 
 WHOLE_BYTES = 1 << 20
 """An answer of up to so many bytes is handed over at once, a longer one in pieces."""
-
-
-SENT: Message = {}
-"""Stands for the message of a request that was answered."""
 
 
 class Reception:
@@ -83,6 +86,7 @@ class Reception:
         # What only computes is answered in turn: more threads than cores would all end late.
         self._computing = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="computing")
         self._ahead: dict[Key, asyncio.Event] = {}
+        self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the process."""
@@ -90,10 +94,10 @@ class Reception:
             await self._live(receive, send)
         elif scope["type"] == "http":
             asked = self._hot.asked(scope)
-            if asked is None or not asked.is_small:
+            if asked is None or asked.known is None or not self._has_room(asked.size):
                 await self._serve(scope, asked, receive, send)
-            elif (first := await self._serve_at_once(asked, receive, send)) is not SENT:
-                await self._serve(scope, asked, _again(first, receive), send)
+            elif came := await self._serve_at_once(asked, receive, send):
+                await self._serve(scope, asked, _again(came, receive), send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         self._ending.listen()
@@ -103,48 +107,66 @@ class Reception:
         self._computing.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve_at_once(self, asked: Asked, receive: Receive, send: Send) -> Message | None:
-        """Answer what is small and comes whole; else return what came, None if it was too slow."""
+    def _has_room(self, size: int) -> bool:
+        return size <= KNOWN_BYTES and self._held_bytes + size <= HELD_BYTES
+
+    async def _serve_at_once(self, asked: Asked, receive: Receive, send: Send) -> Came:
+        """Answer the short way; else return what came."""
+        self._held_bytes += asked.size
         try:
-            async with asyncio.timeout(min(IDLE_SECONDS, self._settings.body_seconds)):
-                message = await receive()
-        except TimeoutError:
-            return None
-        body = message.get("body", b"")
-        if len(body) != asked.size or (found := self._hot.answer(asked, body)) is None:
-            return message
+            came, body = await self._held(asked.size, receive)
+            if len(body) != asked.size or (found := await self._compute(asked, body)) is None:
+                return came
+        finally:
+            self._held_bytes -= asked.size
         await send(found.start)
         await send({"type": "http.response.body", "body": found.body})
-        return SENT
+        return []
+
+    async def _held(self, size: int, receive: Receive) -> tuple[Came, bytes]:
+        """Receive a body in memory, until it is larger than was said; return also what came."""
+        clock, came, pieces, left = asyncio.get_running_loop().time, Came(), [], size
+        end = clock() + self._settings.body_seconds
+        while left >= 0:
+            try:
+                async with asyncio.timeout(min(IDLE_SECONDS, end - clock())):
+                    message = await receive()
+            except TimeoutError:
+                return [*came, None], b""
+            came.append(message)
+            pieces.append(message.get("body", b""))
+            left -= len(pieces[-1])
+            if not message.get("more_body"):
+                break
+        return came, b"".join(pieces)
+
+    async def _compute(self, asked: Asked, body: bytes) -> Found | None:
+        """Answer the short way, in a thread if it takes long, if Flask need not answer."""
+        if asked.is_small:
+            return self._hot.answer(asked, body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._computing, self._hot.answer, asked, body)
 
     async def _serve(
         self, scope: Message, asked: Asked | None, receive: Receive, send: Send
     ) -> None:
         environ = _environ(scope)
-        is_known = asked is not None and asked.known is not None
-        in_memory = KNOWN_BYTES if is_known else FREE_BYTES
-        with tempfile.SpooledTemporaryFile(in_memory, dir=str(self._scratch)) as spool:
+        with tempfile.SpooledTemporaryFile(FREE_BYTES, dir=str(self._scratch)) as spool:
             if "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH", "0") != "0":
                 try:
-                    await self._receive(environ, receive, spool, is_admitted=is_known)
+                    await self._receive(environ, receive, spool)
                 except HTTPException as refusal:
                     environ[REFUSAL] = refusal
             spool.seek(0)
-            environ["wsgi.input"] = spool
-            answer = Answer(self._app, self._hot, environ, receive, send)
-            if asked is None or is_known or REFUSAL in environ:
-                start, body = await self._work(answer, asked)
+            environ["wsgi.input"], environ[ASKED] = spool, asked
+            answer = Answer(self._app, environ, receive, send)
+            if asked is None or asked.known is not None or REFUSAL in environ:
+                start, body = await self._in_thread(answer.work)
             else:
                 start, body = await self._work_in_turn(answer, asked, scope, spool)
         if start is not None:
             await send(start)
         await send({"type": "http.response.body", "body": body})
-
-    async def _work(self, answer: Answer, asked: Asked | None) -> tuple[Message | None, bytes]:
-        """Have a thread answer."""
-        is_large = asked is not None and asked.is_large
-        threads = self._computing if is_large else self._threads
-        return await asyncio.get_running_loop().run_in_executor(threads, answer.work, asked)
 
     async def _work_in_turn(
         self, answer: Answer, asked: Asked, scope: Message, spool: IO[bytes]
@@ -153,24 +175,22 @@ class Reception:
         if asked.key not in self._ahead:
             ahead = self._ahead[asked.key] = asyncio.Event()
             try:
-                return await self._work(answer, asked)
+                return await self._in_thread(answer.work)
             finally:
                 del self._ahead[asked.key]
                 ahead.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(REMEMBERED_SECONDS):
                 await self._ahead[asked.key].wait()
-        if (again := self._hot.asked(scope)) is not None:
+        again = self._hot.asked(scope)
+        if again is not None and again.known is not None and self._has_room(again.size):
             again = again._replace(begun=asked.begun)
-        if again is not None and again.is_small:
-            if (found := self._hot.answer(again, spool.read())) is not None:
+            if (found := await self._compute(again, spool.read())) is not None:
                 return found
             spool.seek(0)
-        return await self._work(answer, again)
+        return await self._in_thread(answer.work)
 
-    async def _receive(
-        self, environ: Environ, receive: Receive, spool: IO[bytes], *, is_admitted: bool
-    ) -> None:
+    async def _receive(self, environ: Environ, receive: Receive, spool: IO[bytes]) -> None:
         """Receive the body of a request that leads somewhere."""
         endpoint = self._endpoint(environ)
         if endpoint is None:
@@ -178,7 +198,7 @@ class Reception:
         limit = bodies.limit(endpoint, self._settings)
         if environ.get("CONTENT_LENGTH", "").isdecimal():
             bodies.check_size(int(environ["CONTENT_LENGTH"]), limit)
-        size = 0
+        size, is_admitted = 0, False
         try:
             async with asyncio.timeout(self._settings.body_seconds):
                 while True:
@@ -189,7 +209,7 @@ class Reception:
                     size += len(message.get("body", b""))
                     bodies.check_size(size, limit)
                     if size > FREE_BYTES and not is_admitted:
-                        if not await self._in_thread(self._admits, environ):
+                        if not await self._in_thread(lambda: self._admits(environ)):
                             return
                         is_admitted = True
                     spool.write(message.get("body", b""))
@@ -219,8 +239,8 @@ class Reception:
             return False
         return True
 
-    async def _in_thread(self, act: Callable[[Environ], bool], environ: Environ) -> bool:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, act, environ)
+    async def _in_thread(self, act: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, act)
 
 
 class Answer:
@@ -229,27 +249,18 @@ class Answer:
     Parameters
     ----------
     app : Flask
-    hot : HotPath
     environ : dict
     receive, send : callable
         Of the request.
     """
 
-    def __init__(
-        self, app: Flask, hot: HotPath, environ: Environ, receive: Receive, send: Send
-    ) -> None:
-        self._app, self._hot, self._environ = app, hot, environ
-        self._loop, self._receive, self._send = asyncio.get_running_loop(), receive, send
+    def __init__(self, app: Flask, environ: Environ, receive: Receive, send: Send) -> None:
+        self._app, self._environ, self._loop = app, environ, asyncio.get_running_loop()
+        self._receive, self._send = receive, send
         self._start: Message = {}
 
-    def work(self, asked: Asked | None) -> tuple[Message | None, bytes]:
+    def work(self) -> tuple[Message | None, bytes]:
         """Return the answer's start and body; of what was sent already, None and nothing."""
-        self._environ[ASKED] = asked
-        if asked is not None and asked.is_large and REFUSAL not in self._environ:
-            spool = self._environ["wsgi.input"]
-            if (found := self._hot.answer(asked, spool.read())) is not None:
-                return found
-            spool.seek(0)
         pieces = self._app(self._environ, self._begin)
         try:
             length = dict(self._start["headers"]).get(b"content-length", b"")
@@ -293,9 +304,9 @@ class Answer:
         await self._send(message)
 
 
-def _again(first: Message | None, receive: Receive) -> Receive:
-    """Return what receives a message once more, or fails once more because none came in time."""
-    pending = [first]
+def _again(came: Came, receive: Receive) -> Receive:
+    """Return what receives messages once more before others."""
+    pending = came[::-1]
 
     async def again() -> Message:
         if not pending:

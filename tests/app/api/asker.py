@@ -67,8 +67,8 @@ class Asker:
             "headers": [(n.encode(), v.encode()) for n, v in sent.items() if v is not None],
         }
 
-    def __call__(self, path, body, method="POST", cuts=(), **headers):
-        return asyncio.run(self._ask(path, body, method, cuts, **headers))
+    def __call__(self, path, body, method="POST", **more):
+        return asyncio.run(self._ask(path, body, method, **more))
 
     def at_once(self, number, path, body, **headers):
         """Ask the same several times at once; return the answers."""
@@ -79,12 +79,14 @@ class Asker:
 
         return asyncio.run(ask())
 
-    async def _ask(self, path, body, method="POST", cuts=(), **headers):
+    async def _ask(self, path, body, method="POST", cuts=(), breaks_off=False, **headers):
         scope = self.scope(path, body, method, **headers)
         starts = [0, *cuts, len(body)]
         pieces = [body[a:b] for a, b in zip(starts, starts[1:], strict=False)]
         messages = [{"type": "http.request", "body": p, "more_body": True} for p in pieces]
         messages[-1]["more_body"] = False
+        if breaks_off:
+            messages.pop()
         answered = []
 
         async def receive():

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from app.api import hot as hot_module
-from app.api import parsing
+from app.api import parsing, reception
 from tests.app.api.asker import NAMED, ROW, Asker, inference, masked, rows, tensor
 from tests.app.api.callers import csv
 
@@ -259,3 +259,30 @@ def test_a_body_may_come_in_pieces_and_large_ones_are_answered_in_a_thread(ask, 
     assert ask.answered == before + 1
     ask.hot.forget()
     assert ask(path, large) == answer
+
+
+@pytest.mark.parametrize("cuts", [(), (30,), (10, 20, 30)])
+def test_half_a_body_is_refused(ask, iris_model, cuts):
+    path = f"/v1/models/{iris_model}/predict"
+    assert ask(path, rows(ROW))[0] == 200
+    status, _, body = ask(path, rows(ROW), cuts=cuts, breaks_off=True)
+    assert status == 400
+    assert "broke off" in json.loads(body)["detail"]
+    assert ask.answered == 0
+
+
+def test_more_than_was_said_is_never_taken_for_the_whole(ask, iris_model):
+    path, length = f"/v1/models/{iris_model}/predict", {"content-length": "30"}
+    assert ask(path, rows(ROW))[0] == 200
+    for cuts in ((), (25,), (25, 35)):
+        ask(path, rows(ROW), cuts=cuts, **length)
+    assert ask.answered == 0
+
+
+@pytest.mark.parametrize("limit", ["KNOWN_BYTES", "HELD_BYTES"])
+def test_what_memory_has_no_room_for_is_for_flask(ask, iris_model, monkeypatch, limit):
+    path, body = f"/v1/models/{iris_model}/predict", rows(*[ROW] * 100)
+    assert ask.both(path, body) == (200, True)
+    assert ask.both(path, body) == (200, True)  # the first has given back what it had
+    monkeypatch.setattr(reception, limit, len(body) - 1)
+    assert ask.both(path, body) == (200, False)
