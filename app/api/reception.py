@@ -124,10 +124,10 @@ class Reception:
         return []
 
     async def _held(self, size: int, receive: Receive) -> tuple[Came, bytes]:
-        """Receive a body in memory, until it is larger than was said; return also what came."""
+        """Receive a body in memory, until there is as much as was said; return also what came."""
         clock, came, pieces, left = asyncio.get_running_loop().time, Came(), [], size
         end = clock() + self._settings.body_seconds
-        while left >= 0:
+        while left > 0:
             try:
                 async with asyncio.timeout(min(IDLE_SECONDS, end - clock())):
                     message = await receive()
