@@ -70,12 +70,10 @@ def data_apart(body: bytes) -> tuple[bytes, int] | None:
 
     Returns
     -------
-    body : bytes
-    header_bytes : int
-        How many of them are JSON.
-
-    None for both where the request has more than one tensor, or that one more than a flat list of
-    numbers; or where it is small, or cannot be read here.
+    tuple of (bytes, int), or None
+        The body, and how many of its bytes are JSON. None where the request has more than one
+        tensor, or that one more than a flat list of numbers; or where it is small, or cannot be
+        read here.
     """
     if len(body) < MANY_BYTES or body.count(DATA) != 1 or b"\\" in body:
         return None
