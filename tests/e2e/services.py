@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -186,6 +187,13 @@ class Caller(httpx.Client):
             return found if found["status"] in statuses else None
 
         return dict(wait_until(arrived, seconds))
+
+    def seconds_to_cancel(self, job: str) -> float:
+        """Cancel a job that trains; return how long that took."""
+        begun = time.monotonic()
+        self.post(f"/v1/jobs/{job}/cancel").raise_for_status()
+        self.wait_for(job, "cancelled")
+        return time.monotonic() - begun
 
     def wait_for_epoch(self, job: str, epoch: int) -> None:
         """Wait until so many epochs of a job are done."""

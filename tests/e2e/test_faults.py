@@ -27,6 +27,9 @@ from tests.waiting import PATIENCE_SECONDS, wait_until
 pytestmark = pytest.mark.e2e
 
 LEASE_SECONDS, REAP_SECONDS = 3, 0.5
+PATIENT = {"CHAINRULE_LEASE_SECONDS": str(PATIENCE_SECONDS)}
+"""For a worker that is to be taken for lost by nobody, however busy the machine is."""
+
 A_FEW_SECONDS = 5
 SLACK_SECONDS = 20
 """What a machine with more to do than it can may add to a bound: who looks for the dead gives the
@@ -268,7 +271,7 @@ def test_a_cancel_needs_neither_worker_nor_broker(site, irises):
 
 @pytest.mark.rare
 def test_a_long_job_holds_no_short_one_behind_its_worker(site, irises):
-    site.start_workers(2)
+    site.start_workers(2, **PATIENT)
     long = site.caller.submit(irises, **ENDLESS)
     site.caller.wait_for_epoch(long, 2)
     for job in [site.caller.submit(irises, **QUICK) for _ in range(8)]:
@@ -379,7 +382,7 @@ HARMS = {"killed": killed, "frozen": frozen, "full": full, "unsaved": unsaved}
 @production_only
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_job_is_accepted_without_a_broker_and_begins_once_there_is_one(site, irises, harm):
-    worker = site.start_worker()
+    worker = site.start_worker(**PATIENT)
     running = site.caller.submit(irises, **ENDLESS)
     site.caller.wait_for_epoch(running, 2)
     with broker_away(site.broker, harm):
@@ -405,7 +408,7 @@ def test_a_broker_whose_line_is_cut_costs_neither_a_job_nor_a_training(site, iri
         line(site.broker.url) as (cable, url),
         site.another_api(CHAINRULE_BROKER_URL=url) as caller,
     ):
-        worker = site.start_worker(CHAINRULE_BROKER_URL=url)
+        worker = site.start_worker(CHAINRULE_BROKER_URL=url, **PATIENT)
         running = caller.submit(irises, **ENDLESS)
         caller.wait_for_epoch(running, 2)
         cable.cut()
@@ -448,14 +451,15 @@ def test_a_message_that_dies_with_the_worker_that_fetched_it_is_no_lost_job(site
 @pytest.mark.parametrize("harm", ["frozen", "killed"])
 def test_a_training_rests_while_the_database_is_away_and_goes_on_after(site, undisturbed, harm):
     dataset, weights = undisturbed
-    worker = site.start_worker()
+    lease_seconds = 2 * LEASE_SECONDS  # also what the worker has to renew it afterwards
+    worker = site.start_worker(CHAINRULE_LEASE_SECONDS=str(lease_seconds))
     job = site.caller.submit(dataset, **SOME_SECONDS)
     site.caller.wait_for_epoch(job, 2)
     trainer = site.trainer(job)
     (site.database.freeze if harm == "frozen" else site.database.kill)()
     try:
         wait_until(lambda: rests(trainer), LEASE_SECONDS + SLACK_SECONDS)
-        assert rests(trainer, LEASE_SECONDS)  # so that its lease is over when the database is back
+        assert rests(trainer, lease_seconds)  # so that its lease is over when the database is back
         assert "succeeded" not in worker.logged.read_text()
     finally:
         if harm == "frozen":
