@@ -22,19 +22,21 @@ def limit_memory(more_bytes: int) -> None:
     shared, touched or not: a limit of all addresses would count those that
     libraries only reserve. Where there is no such limit, nothing is set.
     """
-    _wake_blas()
+    _wake_libraries()
     with suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (data_bytes() + more_bytes, hard))
 
 
-def _wake_blas() -> None:
-    """Let OpenBLAS take its buffers: it ends the process when it is refused one."""
+def _wake_libraries() -> None:
+    """Let libraries take what each thread of them has for good: refused it, they end the process.
+
+    OpenBLAS has a buffer for products, and NumPy one to write a number in.
+    """
     for dtype in (np.float32, np.float64):
         square = np.ones((WAKING_UNITS, WAKING_UNITS), dtype)
         np.matmul(square, square)
-        # After one product alone some memory of the thread was seen to be taken later.
-        np.matmul(square, square.astype(dtype))
+        str(square[0, 0])
 
 
 def data_bytes() -> int:

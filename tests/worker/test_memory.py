@@ -58,11 +58,11 @@ def test_what_was_given_back_can_be_had_again():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_product_where_nothing_is_left_does_not_end_the_process(dtype):
+def test_to_multiply_and_to_print_where_nothing_is_left_does_not_end_the_process(dtype):
     product = f"""
 square = np.ones((1000, 1000), np.{dtype})
 result, rest = np.empty_like(square), []
-for size in (2**20, 2**16):
+for size in (2**20, 2**16, 2**12):
     try:
         while True:
             rest.append(np.empty(size, np.uint8))
