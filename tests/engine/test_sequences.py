@@ -291,8 +291,25 @@ def test_folds_of_whole_series_measure_each_once():
     rows = shapes(31)
     how = resolved(rows, **WHOLE, validation={"folds": 3})
     fitting = fit(rows, how)
-    assert sorted(len(part.validation) for part in fitting.parts) == [10, 10, 11]
+    assert sorted(len(part.data.validation) for part in fitting.parts) == [10, 10, 11]
     assert len(fitting.prepared.data.training) == 31
+
+
+def test_with_folds_a_baseline_is_fitted_on_each_of_them():
+    name, rows = "logistic_regression_accuracy", shapes(45)
+    how = resolved(rows, **WHOLE, validation={"folds": 3})
+    fitting = fit(rows, how)
+    model, curve = trained(fitting)
+    measured = curve[fitting.best_epoch - 1].metrics
+    found = fitting.outcome(model, measured, lambda: None)
+    assert found.metrics.items() >= measured.items()
+    assert 0.8 < found.metrics[name] <= 1
+    assert f"{name}_deviation" in found.metrics
+    assert f"{name} ({found.metrics[name]:.4g})" in found.notes[-1]
+    assert found.notes[-1].startswith(f"the network, of accuracy {measured['accuracy']:.4g},")
+    brief = fit(rows, resolved(rows, **WHOLE, validation={"folds": 3}, training={"epochs": 1}))
+    model, _ = trained(brief)
+    assert brief.outcome(model, {"accuracy": 1.0}, lambda: None).metrics == {"accuracy": 1.0}
 
 
 def test_another_dataset_validates_and_what_is_left_out_of_it_is_told():
