@@ -53,6 +53,16 @@ def shapes(series=60, seed=0):
     return table(**columns)
 
 
+WORDS = ("down", "still", "up", "far up")
+
+
+def worded(rows):
+    """Return series whose numbers are words instead."""
+    codes = np.clip(np.round(rows.column("x").values), -1, 2) + 1
+    words = table(x=[WORDS[int(code)] for code in codes]).column("x")
+    return type(rows)(tuple(words if c.name == "x" else c for c in rows.columns))
+
+
 def resolved(rows, **asked):
     spec = TrainingSpec.model_validate({"target": "y", **RUN, **asked})
     return resolve(spec, profile(rows), rows.rows, PARAMETER_BUDGET)
@@ -153,12 +163,17 @@ def test_a_model_from_before_there_were_strategies_forecasts_directly(forecaster
     assert load_model(dump_model(old)).evaluate(rows) == model.evaluate(rows)
 
 
-@pytest.mark.parametrize("kind", ["forecast", "whole", "folds", "full batch", "recurrent"])
+@pytest.mark.parametrize(
+    "kind", ["forecast", "whole", "folds", "full batch", "recurrent", "embedded"]
+)
 def test_what_was_saved_midway_goes_on_to_the_same_bits(kind, monkeypatch):
     rows, asked = (waves(40), FORECAST) if kind == "forecast" else (shapes(), WHOLE)
     first = "gru" if kind == "recurrent" else "dense"
     layers = [{"type": first, "units": 8}, {"type": "dropout", "rate": 0.2}]
     asked = {**asked, "network": {"layers": layers}, "training": {"epochs": 4, "batch_size": 8}}
+    if kind == "embedded":
+        rows = worded(rows)
+        asked["network"] = {"layers": [{"type": "embedding"}, {"type": "gru", "units": 8}]}
     if kind == "folds":
         asked["validation"] = {"folds": 3}
     if kind == "full batch":
@@ -278,6 +293,23 @@ def test_series_of_any_length_are_predicted_side_by_side(classifier):
     assert [model.classes[label] for label in y.argmax(axis=1)][::2] == ["rises", "falls"]
     alone = model.predict(rows.take(np.arange(4)), Windows.of([4], 9, masked=True))
     np.testing.assert_allclose(alone[0], y[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_categories_of_a_step_are_read_as_vectors(kind):
+    rows = worded(shapes(80))
+    layers = [{"type": "embedding", "dimensions": 3}, {"type": kind, "units": 12}]
+    how = resolved(rows, **WHOLE, network={"layers": layers})
+    assert how.columns["x"].encode == "embedding"
+    model, _ = trained(fit(rows, how))
+    vectors = model.network.tensors()["layers.0.vectors_0"]
+    assert vectors.shape == (1 + len(WORDS), 3)
+    again, others = load_model(dump_model(model)), worded(shapes(90, seed=1))
+    found = again.evaluate(others)
+    assert found.metrics["accuracy"] > 0.9
+    assert found.metrics == model.evaluate(others).metrics
+    said = table(x=["never seen", None, "up", "up"])
+    assert model.predict(said, Windows.of([1, 3], 9, masked=True)).shape == (2, 3)
 
 
 def test_series_that_are_longer_than_the_longest_are_refused(classifier):
