@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,45 +88,67 @@ def _measured(
 
 
 def logistic_metrics(
-    data: TrainingData,
+    parts: Iterable[tuple[TrainingData, Architecture]],
     settings: ResolvedSpec,
-    architecture: Architecture,
     epochs: int,
     report: Callable[[], None],
 ) -> dict[str, float]:
     """Measure a softmax regression on whole series, each resampled to `RESAMPLED_STEPS` steps.
 
     Each number is scaled to mean 0 and deviation 1, and weights decay by `REGRESSION_DECAY` over
-    how many series it learns from.
+    how many series it learns from. Of its epochs the one of the lowest validation loss counts.
 
     Parameters
     ----------
-    data : TrainingData
+    parts : iterable of (TrainingData, Architecture)
+        What it learns from and is measured on, and the network that it stands beside: one for
+        every fold of a cross-validation.
     settings : ResolvedSpec
-    architecture : Architecture
-        Of the network that it stands beside.
     epochs : int
-        That the network was trained.
+        That the networks were trained.
     report : callable
         Called after every step.
 
     Returns
     -------
     dict of str to float
-        ``logistic_regression_accuracy``. Empty where there are no classes of whole series, none to
-        validate on, or embedded levels; where it would be more arithmetic than the training
-        was; where the resampled series take more than `RESAMPLED_BYTES`; and where it diverges.
+        ``logistic_regression_accuracy``, of folds their mean, with ``…_deviation``. Empty where
+        in any part there are no classes of whole series, none to validate on, or embedded levels;
+        where it would be more arithmetic than the training was; where the resampled series
+        take more than `RESAMPLED_BYTES`; and where it diverges.
     """
+    courses = []
+    for data, architecture in parts:
+        course = _course(data, settings, architecture, epochs, report)
+        if not len(course):
+            return {}
+        courses.append(course)
+    losses, accuracies = np.moveaxis(np.array(courses), 2, 0)
+    of_best = accuracies[:, losses.mean(axis=0).argmin()]
+    found = {"logistic_regression_accuracy": float(of_best.mean())}
+    if len(courses) > 1:
+        found["logistic_regression_accuracy_deviation"] = float(of_best.std(ddof=1))
+    return found
+
+
+def _course(
+    data: TrainingData,
+    settings: ResolvedSpec,
+    architecture: Architecture,
+    epochs: int,
+    report: Callable[[], None],
+) -> list[tuple[float, float]]:
+    """Return the validation loss and the accuracy after every epoch of a regression."""
     inputs, classes = architecture.inputs, architecture.answers
     whole = settings.sequence is not None and settings.sequence.window is None
     if not whole or settings.task != "classification" or data.validation is None or inputs.levels:
-        return {}
+        return []
     units = RESAMPLED_STEPS * data.training.x.shape[1]
     regression = Architecture(spec.NetworkSpec(layers=[]), Inputs((units,)), classes, "softmax")
     work, limit = (each.multiply_adds(learns=True) for each in (regression, architecture))
     size = units * data.training.x.itemsize * (len(data.training) + len(data.validation))
     if work * REGRESSION_EPOCHS > limit * epochs or size > RESAMPLED_BYTES:
-        return {}
+        return []
     asked = settings.model_copy(
         update={
             "network": regression.hidden,
@@ -142,15 +164,18 @@ def logistic_metrics(
         examples.x[:, :-1] -= center[:-1]
         examples.x[:, :-1] /= np.where(spread > CONSTANT, spread, 1)[:-1]
     measured = TrainingData(training, validation, classification_metrics)
-    state, accuracy = start(asked, regression), 0.0
+    points = []
     try:
-        for progress in train(state, measured, asked):
+        for progress in train(start(asked, regression), measured, asked):
             report()
-            if progress.point is not None and progress.epoch == state.best_epoch:
-                accuracy = progress.point.metrics["accuracy"]
+            points += [] if progress.point is None else [progress.point]
     except DivergedError:  # which is no fault of the network's
-        return {}
-    return {"logistic_regression_accuracy": accuracy}
+        return []
+    return [
+        (point.validation_loss, point.metrics["accuracy"])
+        for point in points
+        if point.validation_loss is not None
+    ]
 
 
 WINS, LOSES = "beats", "does not beat"

@@ -182,6 +182,13 @@ def _fill(views: Mapping[str, NDArray[Any]], tensors: Tensors) -> None:
         view[:] = tensors[name]
 
 
+def _check_known(views: Mapping[str, NDArray[Any]], tensors: Tensors) -> None:
+    """Refuse the tensors of a network that has more of them: what is left would mean another."""
+    for name in tensors:
+        if name.startswith("layers.") and name not in views:
+            raise CheckpointError(VERSION, f"tensor {name!r} is another network's")
+
+
 @_refusing("model")
 def load_model(data: bytes) -> Model:
     """Return the model that `dump_model` wrote.
@@ -201,6 +208,7 @@ def load_model(data: bytes) -> Model:
     features = FeatureEncoder.restore(inputs, settings.columns, scale, content["features"])
     target = _target(settings, content, tensors)
     network = architecture_for(settings, features, target).build(settings.precision)
+    _check_known(network.tensors(), tensors)
     _fill(network.tensors(), tensors)
     network.numbers.flags.writeable = False
     return Model(settings, features, target, network)

@@ -4,6 +4,7 @@
 
     EngineError
     ├── SpecError(path, reason)             the network or training spec is not valid
+    │   └── TiesError(…, column, within, count)     rows of one series are in one place
     ├── DataError(reason)                   the data cannot be trained on or predicted from
     │   ├── FormatError(line, column, reason)       a file cannot be read as a table
     │   └── SchemaError(column, expected, got)      a column is absent or of another type
@@ -34,6 +35,26 @@ class SpecError(EngineError):
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = path, reason
+
+
+class TiesError(SpecError):
+    """Rows of the one series are in one place, by the profile; the rows themselves tell which.
+
+    Parameters
+    ----------
+    path, reason : str
+        As of `SpecError`.
+    column : str
+        The order.
+    within : int
+        Among how many first rows two are in one place.
+    count : int
+        How many rows of all are in the place of one before them.
+    """
+
+    def __init__(self, path: str, reason: str, column: str, within: int, count: int) -> None:
+        super().__init__(path, reason)
+        self.column, self.within, self.count = column, within, count
 
 
 class DataError(EngineError):

@@ -112,12 +112,17 @@ class Fitting(ABC):
     prepared : Prepared
         All that the model's network is trained on.
     settings : ResolvedSpec
+
+    Attributes
+    ----------
+    parts : list of Prepared
+        What the metrics are of: the same, or each fold.
     """
 
     state: TrainingState | FoldsState
 
     def __init__(self, prepared: Prepared, settings: ResolvedSpec) -> None:
-        self.prepared, self.settings = prepared, settings
+        self.prepared, self.settings, self.parts = prepared, settings, [prepared]
 
     @abstractmethod
     def run(self) -> Iterator[Progress]:
@@ -178,14 +183,17 @@ class Fitting(ABC):
             Called every now and then.
         """
         prepared, sequence, metrics = self.prepared, self.settings.sequence, dict(measured)
-        if sequence is None or prepared.data.validation is None:
+        if sequence is None or self.parts[0].data.validation is None:
             return Outcome(metrics, prepared.notes)
         if prepared.held_out is not None:
             of_one_step = get_args(RegressionMetric)
             metrics = {name: y for name, y in metrics.items() if name not in of_one_step}
             metrics |= model.measure(prepared.held_out).metrics
         baselines = prepared.baselines or logistic_metrics(
-            prepared.data, self.settings, prepared.architecture, self.epoch, report
+            [(part.data, part.architecture) for part in self.parts],
+            self.settings,
+            self.epoch,
+            report,
         )
         notes = prepared.notes + compare(metrics, baselines)
         return Outcome({**metrics, **baselines}, notes)
@@ -230,7 +238,7 @@ class _FoldsFitting(Fitting):
         self.state = FoldsState(
             [_state(settings, part, saved) for part in parts], _state(settings, prepared, saved)
         )
-        self.parts = [part.data for part in parts]
+        self.parts = parts
         if saved is not None:
             facts = load_states(saved, [*self.state.members, self.state.last])
             for name in self._facts():
@@ -246,7 +254,8 @@ class _FoldsFitting(Fitting):
 
     def run(self) -> Iterator[Progress]:
         """Train to the end."""
-        return CrossValidation(self.state, self.parts, self.prepared.data, self.settings).run()
+        parts = [part.data for part in self.parts]
+        return CrossValidation(self.state, parts, self.prepared.data, self.settings).run()
 
     def save(self) -> bytes:
         """Return all that is needed to go on from here."""

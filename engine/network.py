@@ -45,7 +45,8 @@ class Inputs:
     shape : Shape
         Of one example.
     levels : mapping of int to int
-        The inputs that are codes of a category, for an embedding, and how many levels each has.
+        The inputs that are codes of a category, for an embedding, and how many levels each has;
+        of a sequence those of one step.
     steps : int or None
         Of a sequence: its numbers are in the shape (steps, width), flat.
     masked : bool
@@ -59,13 +60,7 @@ class Inputs:
 
     def repeated(self, steps: int, *, masked: bool) -> Inputs:
         """Return what is fed of a sequence of so many steps, of which these are one."""
-        width = self.units
-        levels = {
-            step * width + place: count
-            for step in range(steps)
-            for place, count in self.levels.items()
-        }
-        return Inputs(((width + masked) * steps,), levels, steps, masked)
+        return Inputs(((self.units + masked) * steps,), self.levels, steps, masked)
 
     @property
     def sequence(self) -> Shape | None:
@@ -405,13 +400,12 @@ def _layers(
         if inputs is not None and isinstance(layer, spec.RecurrentLayer):
             made: Layer = _recurrent(layer, sequence, inputs, path)
         else:
-            levels = inputs.levels if inputs is not None and position == 0 else {}
-            made = _layer(layer, shape, name, path, levels)
+            made = _layer(layer, shape, name, path, inputs if position == 0 else None)
         if min(made.output_shape) < 1:
             raise SpecError(path, f"nothing is left of an image of {_words(shape)}")
         yield name, made
         shape = made.output_shape
-        if isinstance(made, Recurrent):
+        if isinstance(made, Recurrent | Embedding):
             sequence = made.sequence
         elif not isinstance(made, _BY_NUMBER):
             sequence = None
@@ -430,7 +424,8 @@ def _recurrent(
         reason, advice = "single rows come in", "say in `sequence` how they follow on each other"
         if inputs.sequence is not None:
             reason = "what the layer before it gives is none"
-            advice = "put it first, or behind recurrent layers with `return_sequences`"
+            advice = "put it first, behind an embedding, or behind recurrent layers with "
+            advice += "`return_sequences`"
         raise SpecError(path, f"it reads sequences, but {reason}; {advice}")
     if layer.return_sequences and layer.pooling is not None:
         reason = "with `return_sequences` every step is answered; leave one of the two out"
@@ -438,14 +433,13 @@ def _recurrent(
     return Recurrent(layer, sequence, masked=inputs.masked)
 
 
-def _layer(
-    layer: spec.Layer, shape: Shape, name: str, path: str, levels: Mapping[int, int]
-) -> Layer:
+def _layer(layer: spec.Layer, shape: Shape, name: str, path: str, inputs: Inputs | None) -> Layer:
     if isinstance(layer, spec.EmbeddingLayer):
-        if not levels:
+        if inputs is None or not inputs.levels:
             reason = "an embedding is the first layer, over features of which one is a category"
             raise SpecError(path, reason)
-        return Embedding(layer, shape, levels)
+        steps, masked = inputs.steps, inputs.masked
+        return Embedding(layer, shape, inputs.levels, steps=steps, masked=masked)
     if isinstance(layer, spec.ReshapeLayer):
         if math.prod(layer.shape) != math.prod(shape):
             had = f"{math.prod(shape):,} numbers come in"

@@ -24,6 +24,9 @@ from engine.network import Architecture
 from engine.spec import ResolvedSpec
 from engine.training import TrainingData
 
+BESIDE = "of the dataset to validate on"
+"""How a message begins that is not about the dataset to train on."""
+
 SPLIT_STREAM = 1
 """The split draws from its own stream of the seed, beside that of the training run."""
 
@@ -159,13 +162,21 @@ def _prepare_divided(
     classes = classes_of(examples.answered, settings)
     held_out = None
     if validation is not None:
-        held_out = sequences(validation, sequence, settings.targets)
+        held_out = _beside(validation, sequence, settings)
     elif isinstance(asked, spec.ValidationPart):
         labels = classes.transform(examples.answered) if classes else None
         examples, held_out = split_sequences(
             examples, sequence, asked.fraction, split_rng(settings), labels
         )
     return _prepare_sequences(examples, held_out, settings, sequence, classes)
+
+
+def _beside(validation: Table, sequence: spec.SequenceSpec, settings: ResolvedSpec) -> Sequences:
+    """Return the sequences of another dataset; a refusal says that it is this one's rows."""
+    try:
+        return sequences(validation, sequence, settings.targets)
+    except DataError as error:
+        raise DataError(f"{BESIDE}: {error}") from error
 
 
 def _prepare_series_folds(
@@ -211,7 +222,7 @@ def _prepare_sequences(
         measured = encode.sequences(validation, x, None)
     elif validation is not None:
         measured = encode.sequences(validation, encode.steps(validation), None)
-        notes += tuple(f"of the dataset to validate on: {note}" for note in validation.notes)
+        notes += tuple(f"{BESIDE}: {note}" for note in validation.notes)
     weights = encode.row_weights(training.answered)
     measure = measure_of(target, validation.bases if validation is not None else None)
     data = TrainingData(encode.sequences(training, x, weights), measured, measure)

@@ -131,7 +131,10 @@ class LayerNormLayer(Spec):
 
 
 class EmbeddingLayer(Spec):
-    """Each level of each category becomes a vector that is learnt. Only as the first layer."""
+    """Each level of each category becomes a vector that is learnt. Only as the first layer.
+
+    Over sequences it does so at every step, with the same vectors.
+    """
 
     type: Literal["embedding"] = "embedding"
     dimensions: int = Field(default=8, ge=1, le=4096)

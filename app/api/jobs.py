@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.api import charts, schemas
 from app.api.conditional import answer, answer_tagged, hold, unless_changed
+from app.api.datasets import file_of
 from app.api.errors import BodyError
 from app.api.once import once
 from app.api.pages import answer_page
@@ -20,7 +22,10 @@ from app.api.services import owner, reading, services, writing
 from app.store import datasets, jobs
 from app.store.lifecycle import TERMINAL
 from app.store.tables import CurvePoint, Dataset, Job
+from engine.data.formats.stored import StoredRows
 from engine.data.profiling import ColumnProfile
+from engine.data.series import name_ties
+from engine.errors import SpecError, TiesError
 from engine.footprint import check_multiply_adds, multiply_adds, place_rows
 from engine.metrics import ClassificationMetric, RegressionMetric
 from engine.resolution import resolve
@@ -40,9 +45,20 @@ def submit(body: schemas.JobRequest) -> Response:
         job = _submit(session, body)
         return answer(resource(job), 201, url_for("jobs.show", job_id=job.id))
 
-    response = once(work)
+    try:
+        response = once(work)
+    except TiesError as error:  # the file is not read while the transaction is open
+        raise SpecError(error.path, f"{error.reason}; {_ties(body.dataset, error)}") from error
     services().doorbell.ring(response.headers["Location"].rsplit("/", 1)[-1])
     return response
+
+
+def _ties(dataset_id: str, error: TiesError) -> str:
+    """Say which rows are in one place."""
+    with file_of(dataset_id) as file:
+        rows = np.arange(error.within)
+        order = StoredRows(file).take(rows, [error.column]).column(error.column)
+    return name_ties(order, error.count)
 
 
 def _submit(session: Session, body: schemas.JobRequest) -> Job:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from app.export.activations import ACTIVATIONS
-from app.export.graph import UnportableError, whole
+from app.export.graph import TYPES, UnportableError, whole
 from app.export.recurrent import recurrent
 from app.export.value import Value
 from engine.arrays import Shape
@@ -145,15 +145,34 @@ def _layer_norm(layer: LayerNorm, x: Value, name: str) -> Value:
 
 
 def _embedding(layer: Embedding, x: Value, name: str) -> Value:
-    parts = [x.then("Gather", whole(*layer.others), axis=1)] if layer.others else []
+    if layer.sequence is None:
+        return _embedded(layer, x, name, None)
+    numbers, graph = layer.steps * layer.inputs, x.graph
+    given = x.then("Slice", whole(0), whole(numbers), whole(1), shape=(numbers,))
+    there = x.there(layer.steps)
+    of_step = None if there is None else graph.add("Unsqueeze", there, whole(2))
+    y = _embedded(layer, given.shaped((layer.steps, layer.inputs)), name, of_step)
+    y = y.shaped((layer.steps * layer.width,))
+    if there is None:
+        return y
+    mask = graph.add("Cast", there, to=TYPES[x.dtype])
+    return y.then("Concat", mask, axis=1, shape=layer.output_shape)
+
+
+def _embedded(layer: Embedding, x: Value, name: str, there: str | None) -> Value:
+    """Return numbers and vectors, of rows or of the steps that are there."""
+    graph, *before = x.graph, *x.shape[:-1]
+    parts = [x.then("Gather", whole(*layer.others), axis=-1)] if layer.others else []
     for place in layer.levels:
         vectors = x.constant(layer.parameters[f"vectors_{place}"], f"{name}.vectors_{place}")
-        code = x.graph.add("Gather", x.name, np.int64(place), axis=1)
-        code = x.graph.add("Cast", code, to=TensorProto.INT64)
-        found = x.graph.add("Gather", vectors, code, axis=0)
-        parts.append(replace(x, name=found, shape=(layer.dimensions,)))
+        code = graph.add("Gather", x.name, np.int64(place), axis=-1)
+        code = graph.add("Cast", code, to=TensorProto.INT64)
+        found = graph.add("Gather", vectors, code, axis=0)
+        if there is not None:
+            found = graph.add("Where", there, found, x.dtype.type(0))
+        parts.append(replace(x, name=found, shape=(*before, layer.dimensions)))
     first, *others = parts
-    return first.then("Concat", *others, axis=1, shape=layer.output_shape)
+    return first.then("Concat", *others, axis=-1, shape=(*before, layer.width))
 
 
 def _residual(layer: Residual, x: Value, name: str) -> Value:

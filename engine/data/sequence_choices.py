@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.data.profiling import ColumnProfile
-from engine.data.series import GROUPS, ORDERS
+from engine.data.series import GROUPS, ORDERS, row_count
 from engine.data.table import nearest
-from engine.errors import SpecError
+from engine.errors import SpecError, TiesError
 from engine.spec import (
     MAX_STEPS,
     ColumnSpec,
@@ -85,13 +85,22 @@ def _check_column(use: str, name: str, asked: TrainingSpec, profile: Profile) ->
 
 
 def _check_places(sequence: SequenceSpec, order: ColumnProfile, rows: int) -> None:
-    """Refuse one series of which the profile tells that rows are in the same place."""
+    """Refuse one series of which the profile tells that rows are in the same place.
+
+    Of one row more than there are values, two have the same.
+    """
     distinct = order.distinct or 0
     if sequence.group is None and distinct < rows and not order.approximate:
-        value = f": {order.top[0][0]} is there {order.top[0][1]} times" if order.top else ""
-        reason = f"column {order.name!r} has {distinct:,} different values in {rows:,} rows{value}"
+        different = "1 value" if distinct == 1 else f"{distinct:,} different values"
+        reason = f"column {order.name!r} has {different} in {row_count(rows)}"
         advice = "every row of a series needs a place of its own; name the column that tells"
-        raise SpecError("/sequence/order", f"{reason}; {advice} series apart in `group`")
+        raise TiesError(
+            "/sequence/order",
+            f"{reason}; {advice} series apart in `group`",
+            order.name,
+            within=distinct + 1,
+            count=rows - distinct,
+        )
 
 
 def _forecast(
@@ -108,8 +117,9 @@ def _forecast(
     )
     longest = longest_series(sequence, profile, rows) or rows
     if longest < span(decided):
-        reason = f"the longest series has {longest:,} rows, window + horizon is {span(decided):,}"
-        raise SpecError("/sequence/window", f"{reason}; use a smaller window or horizon")
+        reason = f"the longest series has {row_count(longest)}"
+        advice = f"window + horizon is {span(decided):,}; use a smaller window or horizon"
+        raise SpecError("/sequence/window", f"{reason}, {advice}")
     return decided
 
 
@@ -132,10 +142,10 @@ def _whole(
     length = sequence.length or longest or 1
     if longest is not None and length < longest:
         raise SpecError(
-            "/sequence/length", f"the longest series has {longest:,} rows; at least that"
+            "/sequence/length", f"the longest series has {row_count(longest)}; at least that"
         )
     if length > MAX_STEPS:
-        reason = f"the longest series has {length:,} rows, and {MAX_STEPS:,} may be one example"
+        reason = f"the longest series has {length:,} rows; {MAX_STEPS:,} may be one example"
         raise SpecError("/sequence/group", f"{reason}; give a `window` to forecast")
     alike = length == longest and rows == (profile[sequence.group].distinct or 0) * length
     differ = not alike or isinstance(asked.validation, ValidationDataset)

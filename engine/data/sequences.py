@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.arrays import Labels, Matrix
-from engine.data.series import Marks, Rows, Series, arrange
+from engine.data.series import Marks, Rows, Series, arrange, row_count
 from engine.data.splits import split
 from engine.data.table import Table
 from engine.data.targets import has_targets, missing_in
@@ -134,8 +134,8 @@ def _windows(
     short = np.flatnonzero(lengths < span)
     needed = f"window + horizon, which is {span:,} rows"
     if len(short) == len(lengths):
-        longest = int(lengths.max())
-        raise DataError(f"the longest series has {longest:,} rows, fewer than {needed}")
+        longest = row_count(int(lengths.max()))
+        raise DataError(f"the longest series has {longest}, fewer than {needed}")
     if len(short):
         named = series.names(short)
         notes.append(f"left out, as they are shorter than {needed}: {named}")
@@ -206,11 +206,12 @@ def _whole(
     length, lengths = sequence.steps, series.lengths
     long = np.flatnonzero(lengths > length)
     if len(long):
-        reason = f"{series.name(int(long[0]))} has {lengths[long[0]]:,} rows"
+        reason = f"{series.name(int(long[0]))} has {row_count(int(lengths[long[0]]))}"
         raise DataError(f"{reason}, but `length` is {length:,}; it must be that of the longest")
     if not sequence.mask and (lengths < length).any():
         short = int((lengths < length).argmax())
-        reason = f"{series.name(short)} has {lengths[short]:,} rows, where `length` is {length:,}"
+        rows = row_count(int(lengths[short]))
+        reason = f"{series.name(short)} has {rows}, where `length` is {length:,}"
         raise DataError(f"{reason}; with `mask` series may differ")
     for name in targets:
         _check_same(series, name)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.encoding import TEXTS, check_present
+from engine.data.encoding import TEXTS
 from engine.data.table import Column, ColumnType, Table
 from engine.data.targets import missing_in
 from engine.errors import DataError, SchemaError
@@ -50,8 +50,8 @@ class Series:
         The first row of each series.
     moments : ndarray of shape (rows,)
         The order as numbers that grow evenly where the rows are evenly spaced.
-    gaps : Marks of shape (rows,)
-        Where the step from the row before is not as all others of the series are.
+    odd : Marks of shape (rows,)
+        Where the step from the row before is of another size than most of the series.
     uneven : Marks of shape (series,)
         Which series are not evenly spaced, so that none of their steps is a gap.
     order : Column
@@ -63,7 +63,7 @@ class Series:
     rows: Rows
     starts: Rows
     moments: NDArray[Any]
-    gaps: Marks
+    odd: Marks
     uneven: Marks
     order: Column
     group: Column | None
@@ -77,6 +77,12 @@ class Series:
     def places(self) -> Rows:
         """The series of each row."""
         return np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @cached_property
+    def gaps(self) -> Marks:
+        """Where the step from the row before is not as all others of its series are."""
+        found: Marks = self.odd & ~self.uneven[self.places]
+        return found
 
     @cached_property
     def season(self) -> int | None:
@@ -115,14 +121,18 @@ class Series:
         """Say how many gaps there are and which come first, and which series are not even."""
         notes, gaps = [], np.flatnonzero(self.gaps)
         if len(gaps):
-            first = "; ".join(self.step(int(row)) for row in gaps[:SHOWN])
+            first = self._steps(gaps)
             many = "1 step is" if len(gaps) == 1 else f"{len(gaps):,} steps are"
             notes.append(f"gaps: {many} of another size than the others of its series: {first}")
         uneven = np.flatnonzero(self.uneven)
         if len(uneven):
             named = self.names(uneven)
-            notes.append(f"not evenly spaced, and taken as if they were: {named}")
+            first = self._steps(np.flatnonzero(self.odd & ~self.gaps))
+            notes.append(f"not evenly spaced, and taken as if they were: {named}; first {first}")
         return notes
+
+    def _steps(self, rows: Rows) -> str:
+        return "; ".join(self.step(int(row)) for row in rows[:SHOWN])
 
 
 def arrange(table: Table, sequence: SequenceSpec) -> Series:
@@ -146,10 +156,10 @@ def arrange(table: Table, sequence: SequenceSpec) -> Series:
     moments, codes = moments[rows], codes[rows]
     begins = np.append(True, codes[1:] != codes[:-1])
     starts = np.flatnonzero(begins)
-    gaps, uneven = _gaps(moments, begins, starts)
+    odd, uneven = _unlike(moments, begins, starts)
     by_order = taken.column(sequence.order)
     by_group = None if sequence.group is None else taken.column(sequence.group)
-    series = Series(taken, rows, starts, moments, gaps, uneven, by_order, by_group)
+    series = Series(taken, rows, starts, moments, odd, uneven, by_order, by_group)
     _check_ties(series, begins)
     return series
 
@@ -157,13 +167,10 @@ def arrange(table: Table, sequence: SequenceSpec) -> Series:
 def _present(column: Column, types: tuple[ColumnType, ...]) -> Column:
     if column.type not in types:
         raise SchemaError(column.name, f"one of the types {', '.join(types)}", column.type)
-    if column.type in TEXTS:
-        missing = missing_in(column)
-        if missing.any():
-            got = f"a missing value, one of {int(missing.sum())}"
-            raise SchemaError(column.name, "a value in every row", got, int(missing.argmax()))
-    else:
-        check_present(column)
+    absent = missing_in(column) if column.type in TEXTS else ~np.isfinite(column.values)
+    if absent.any():
+        got = f"{absent.sum():,} missing or infinite, the first in row {absent.argmax() + 1:,}"
+        raise SchemaError(column.name, "a value in every row", got)
     return column
 
 
@@ -181,8 +188,8 @@ def _moments(order: Column) -> NDArray[Any]:
     return order.values.astype(np.int64)
 
 
-def _gaps(moments: NDArray[Any], begins: Marks, starts: Rows) -> tuple[Marks, Marks]:
-    """Return which steps are gaps, and which series are not evenly spaced.
+def _unlike(moments: NDArray[Any], begins: Marks, starts: Rows) -> tuple[Marks, Marks]:
+    """Return which steps are of another size, and which series are not evenly spaced.
 
     The size of a series' steps is their median, the smaller of two.
     """
@@ -195,7 +202,7 @@ def _gaps(moments: NDArray[Any], begins: Marks, starts: Rows) -> tuple[Marks, Ma
     differs = ~begins & (np.abs(steps - median[places]) > SAME_STEP * median[places])
     counts = np.bincount(places, weights=differs, minlength=len(starts))
     uneven = counts > np.maximum((lengths - 1) * UNEVEN_SHARE, 1)
-    return differs & ~uneven[places], uneven
+    return differs, uneven
 
 
 def _check_ties(series: Series, begins: Marks) -> None:
@@ -203,17 +210,42 @@ def _check_ties(series: Series, begins: Marks) -> None:
     if not len(tied):
         return
     row = int(tied[0])
-    pairs = [f"{series.rows[r - 1] + 1:,} and {series.rows[r] + 1:,}" for r in tied[:SHOWN]]
-    more = f" and {len(tied) - SHOWN:,} more pairs" if len(tied) > SHOWN else ""
+    pairs = _pairs(series.rows[tied - 1], series.rows[tied], len(tied))
     value, name = _shown(series.order, row), series.order.name
     where = "" if series.group is None else f" in {series.name(int(series.places[row]))}"
     advice = "leave one of them out, or name the column that tells series apart in `group`"
     if series.group is not None:
         advice = "leave one of them out, or order by another column"
-    raise DataError(
-        f"column {name!r} has {value} twice{where}: rows of one place are "
-        f"{', '.join(pairs)}{more} (the first row is 1); {advice}"
-    )
+    raise DataError(f"column {name!r} has {value} twice{where}: {pairs}; {advice}")
+
+
+def name_ties(order: Column, count: int) -> str:
+    """Say which rows of one series are in one place, the first of them by row.
+
+    Parameters
+    ----------
+    order : Column
+        As far as it was read; no value is missing.
+    count : int
+        How many rows of all have the value of one before them.
+    """
+    rows = np.argsort(order.values, kind="stable")
+    same = np.flatnonzero(order.values[rows[1:]] == order.values[rows[:-1]])
+    same = same[np.argsort(rows[same + 1])]
+    return _pairs(rows[same], rows[same + 1], count)
+
+
+def _pairs(first: Rows, second: Rows, count: int) -> str:
+    """Name some of ``count`` pairs of rows."""
+    shown = [f"{a + 1:,} and {b + 1:,}" for a, b in zip(first[:SHOWN], second, strict=False)]
+    left = count - len(shown)
+    more = f" and {left:,} more {'pair' if left == 1 else 'pairs'}" if left else ""
+    return f"rows of one place are {', '.join(shown)}{more} (the first row is 1)"
+
+
+def row_count(rows: int) -> str:
+    """Return a number of rows in words."""
+    return "1 row" if rows == 1 else f"{rows:,} rows"
 
 
 def _shown(column: Column, row: int) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import spec
-from engine.arrays import Shape
+from engine.arrays import Matrix, Shape, Tensor
 from engine.layers.layer import Layer
 from engine.wires import Bound, Wire, Workspace, nothing
 
@@ -15,23 +16,42 @@ from engine.wires import Bound, Wire, Workspace, nothing
 class Embedding(Layer):
     """Replaces the codes of categories by vectors; other inputs pass, first.
 
-    A code has no slope: its gradient stays 0.
+    Of a sequence it does so step by step: a level has the same vector at every step. What is
+    padding stays 0, and teaches no level. A code has no slope: its gradient stays 0.
 
     Parameters
     ----------
     settings : spec.EmbeddingLayer
     input_shape : Shape
     levels : mapping of int to int
-        The inputs that are codes, and how many levels each has.
+        The inputs that are codes, of a step where there are some, and how many levels each has.
+    steps : int, optional
+        Of a sequence: its numbers come in as (steps, width), flat.
+    masked : bool
+        Whether as many numbers again come in behind them, 0 for a step that is padding.
+
+    Attributes
+    ----------
+    sequence : Shape or None
+        The steps that go out, and the numbers of one.
     """
 
     def __init__(
-        self, settings: spec.EmbeddingLayer, input_shape: Shape, levels: Mapping[int, int]
+        self,
+        settings: spec.EmbeddingLayer,
+        input_shape: Shape,
+        levels: Mapping[int, int],
+        *,
+        steps: int | None = None,
+        masked: bool = False,
     ) -> None:
-        self.levels, self.dimensions = dict(levels), settings.dimensions
-        self.others = [place for place in range(input_shape[0]) if place not in self.levels]
-        width = len(self.others) + len(self.levels) * self.dimensions
-        super().__init__(input_shape, (width,))
+        self.levels, self.dimensions, self.masked = dict(levels), settings.dimensions, masked
+        self.steps = steps or 1
+        self.inputs = input_shape[0] // self.steps - masked
+        self.others = [place for place in range(self.inputs) if place not in self.levels]
+        self.width = len(self.others) + len(self.levels) * self.dimensions
+        self.sequence = None if steps is None else (steps, self.width)
+        super().__init__(input_shape, (self.steps * (self.width + masked),))
         self.parameter_shapes = {
             f"vectors_{place}": (count, self.dimensions) for place, count in self.levels.items()
         }
@@ -53,26 +73,48 @@ class Embedding(Layer):
         places = [
             (place, slice(start, start + self.dimensions))
             for start, place in zip(
-                range(numbers, self.units, self.dimensions), self.levels, strict=True
+                range(numbers, self.width, self.dimensions), self.levels, strict=True
             )
         ]
 
+        def codes(place: int) -> NDArray[np.intp]:
+            """Return the codes of every step, shape (steps, batch)."""
+            return self._by_step(x.value, self.inputs)[:, place].astype(np.intp)
+
         def forward() -> None:
-            y.value[:numbers] = x.value[self.others]
-            for place, rows in places:
-                codes = x.value[place].astype(np.intp)
-                y.value[rows] = self.parameters[f"vectors_{place}"][codes].T
+            given = self._by_step(x.value, self.inputs)
+            answered = self._by_step(y.value, self.width)
+            answered[:, :numbers] = given[:, self.others]
+            self._mask(y.value)[:] = self._mask(x.value)
+            for place, part in places:
+                vectors = self.parameters[f"vectors_{place}"][codes(place)].swapaxes(1, 2)
+                answered[:, part] = self._there(vectors, x)
 
         dx, dy = x.gradient, y.gradient
         if dy is None:
             return Bound(y, forward, nothing)
+        arrived = self._by_step(dy, self.width)
 
         def backward() -> None:
             if dx is not None:
-                dx[self.others] = dy[:numbers]
-            for place, rows in places:
-                d_vectors = self.gradients[f"vectors_{place}"]
-                d_vectors.fill(0)
-                np.add.at(d_vectors, x.value[place].astype(np.intp), dy[rows].T)
+                self._by_step(dx, self.inputs)[:, self.others] = arrived[:, :numbers]
+                self._mask(dx)[:] = self._mask(dy)
+            for place, part in places:
+                found, d_vectors = codes(place).ravel(), self.gradients[f"vectors_{place}"]
+                d = self._there(arrived[:, part], x).swapaxes(0, 1)
+                for of_dimension, d_found in zip(d_vectors.T, d, strict=True):
+                    of_dimension[:] = np.bincount(found, d_found.ravel(), len(d_vectors))
 
         return Bound(y, forward, backward)
+
+    def _there(self, values: Tensor, x: Wire) -> Tensor:
+        """Return numbers of shape (steps, numbers, batch), with 0 where a step is padding."""
+        return values * self._mask(x.value)[:, None] if self.masked else values
+
+    def _by_step(self, values: Matrix, width: int) -> Tensor:
+        """Return numbers without the mask, as a view of shape (steps, width, batch)."""
+        return values[: self.steps * width].reshape(self.steps, width, -1)
+
+    def _mask(self, values: Matrix) -> Matrix:
+        """Return the mask, as a view of shape (steps, batch), or of no rows."""
+        return values[len(values) - self.steps * self.masked :]

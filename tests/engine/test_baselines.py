@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.baselines import RESAMPLED_STEPS, compare, naive_metrics, resampled
+from engine import baselines
+from engine.baselines import (
+    RESAMPLED_STEPS,
+    compare,
+    logistic_metrics,
+    naive_metrics,
+    resampled,
+)
 from engine.data.batches import Examples
 from engine.data.sequences import sequences
 from engine.data.table import Column, Table
@@ -101,6 +108,24 @@ def test_series_areresampled_along_straight_lines():
     np.testing.assert_allclose(first[:, 0], np.interp(place, [0, 1, 2], [0, 1, 3]))
     np.testing.assert_allclose(first[:, 1], 5)
     np.testing.assert_allclose(second, [[7.0, 2.0]] * RESAMPLED_STEPS)
+
+
+def test_of_folds_one_epoch_counts_for_all(monkeypatch):
+    courses = [
+        [(0.9, 0.5), (0.5, 0.6), (0.4, 0.7)],
+        [(0.3, 0.8), (0.5, 0.4), (0.8, 0.6)],
+    ]
+    monkeypatch.setattr(baselines, "_course", lambda data, *_: courses[data])
+    found = logistic_metrics([(0, None), (1, None)], None, 9, lambda: None)
+    assert found == {
+        "logistic_regression_accuracy": pytest.approx(0.5),
+        "logistic_regression_accuracy_deviation": pytest.approx(np.sqrt(0.02)),
+    }
+    assert logistic_metrics([(1, None)], None, 9, lambda: None) == {
+        "logistic_regression_accuracy": 0.8
+    }
+    courses[1] = []
+    assert logistic_metrics([(0, None), (1, None)], None, 9, lambda: None) == {}
 
 
 @pytest.mark.parametrize(

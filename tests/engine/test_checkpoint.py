@@ -315,6 +315,12 @@ def test_a_model_whose_weights_have_another_shape_is_refused(shape):
         load_model(rewritten(dump_model(model()[0]), tensors=weight))
 
 
+def test_a_model_with_weights_that_its_network_does_not_have_is_refused():
+    more = {"layers.0.vectors_3": np.ones((4, 8), dtype=np.float32)}
+    with pytest.raises(CheckpointError, match=r"'layers\.0\.vectors_3' is another network's"):
+        load_model(rewritten(dump_model(model()[0]), tensors=more))
+
+
 @pytest.mark.parametrize("name", ["features.center", "features.scale"])
 @pytest.mark.parametrize("width", [0, 9, 11])
 def test_a_model_whose_scale_is_of_another_width_is_refused(name, width):

@@ -13,6 +13,7 @@ from engine.errors import (
     FormatError,
     SchemaError,
     SpecError,
+    TiesError,
 )
 
 
@@ -23,6 +24,11 @@ from engine.errors import (
             SpecError("/network/layers/0", "what would do"),
             "/network/layers/0: what would do",
             {"path": "/network/layers/0", "reason": "what would do"},
+        ),
+        (
+            TiesError("/sequence/order", "what would do", "t", within=3, count=4),
+            "/sequence/order: what would do",
+            {"column": "t", "within": 3, "count": 4},
         ),
         (DataError("no rows"), "no rows", {"reason": "no rows"}),
         (

@@ -18,11 +18,16 @@ from engine.wires import Workspace
 TOLERANCE = 1e-6
 FLAT, IMAGE = (6,), (2, 7, 7)
 STEPS, PADDED = Inputs((2,)).repeated(4, masked=False), Inputs((2,)).repeated(4, masked=True)
+CODES = Inputs(FLAT, {1: 5, 4: 3})
+CODES_BY_STEP, CODES_PADDED = (
+    Inputs((3,), {0: 4, 2: 3}).repeated(4, masked=masked) for masked in (False, True)
+)
 
 DENSE = spec.DenseLayer(units=6, activation="tanh")
 BARE = spec.DenseLayer(units=6, activation="identity", bias=False)
 EQUILIBRIUM = spec.EquilibriumLayer(units=5, tolerance=1e-13, max_iterations=1000)
 LSTM, GRU = spec.LstmLayer(units=3), spec.GruLayer(units=3)
+EMBEDDING = spec.EmbeddingLayer(dimensions=3)
 CONV = spec.Conv2dLayer(filters=3, kernel=3, activation="tanh")
 
 
@@ -57,7 +62,23 @@ LAYERS: dict[type[spec.Spec], list[tuple[Any, list[Any]]]] = {
         (FLAT, [DENSE, spec.LayerNormLayer(), DENSE]),
         (IMAGE, [spec.LayerNormLayer()]),
     ],
-    spec.EmbeddingLayer: [(FLAT, [spec.EmbeddingLayer(dimensions=3), DENSE])],
+    spec.EmbeddingLayer: [
+        (CODES, [EMBEDDING, DENSE]),
+        *(
+            (inputs, [EMBEDDING, *above])
+            for inputs in (CODES_BY_STEP, CODES_PADDED)
+            for above in (
+                [DENSE],
+                [spec.RnnLayer(units=3, pooling="mean")],
+                [GRU.model_copy(update={"bidirectional": True})],
+                [spec.LayerNormLayer(), LSTM.model_copy(update=SEQUENCES), GRU],
+            )
+        ),
+        (
+            Inputs((1,), {0: 4}).repeated(4, masked=True),
+            [EMBEDDING, LSTM.model_copy(update={"pooling": "max"})],
+        ),
+    ],
     spec.EquilibriumLayer: [
         (FLAT, [EQUILIBRIUM]),
         (FLAT, [DENSE, EQUILIBRIUM.model_copy(update={"bias": False, "activation": "tanh"})]),
@@ -107,9 +128,9 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(1986)
 
 
-def built(layers, shape, outputs, rng, output="softmax", levels=None):
+def built(layers, shape, outputs, rng, output="softmax"):
     """Return a float64 network whose biases are not 0 either."""
-    inputs = shape if isinstance(shape, Inputs) else Inputs(shape, levels or {})
+    inputs = shape if isinstance(shape, Inputs) else Inputs(shape)
     network = Architecture(spec.NetworkSpec(layers=layers), inputs, outputs, output).build(
         "float64"
     )
@@ -123,6 +144,10 @@ def drawn(loss, task, shape, outputs, rng, batch=5):
     inputs = shape if isinstance(shape, Inputs) else Inputs(shape)
     rows = np.ones((batch, inputs.units + 1))
     rows[:, :-1] = rng.standard_normal((batch, rows.shape[1] - 1))
+    width = inputs.units // (inputs.steps or 1) - inputs.masked
+    for place, count in inputs.levels.items():
+        codes = rows[:, place : width * (inputs.steps or 1) : width]
+        codes[:] = rng.integers(0, count, codes.shape)
     if inputs.masked:
         rows[:, -1 - inputs.steps : -1] = np.arange(inputs.steps) < [[4], [1], [3], [0], [2]]
     if task == "classification":
@@ -147,12 +172,9 @@ def test_no_loss_is_forgotten():
 @pytest.mark.parametrize(("shape", "layers"), CASES, ids=lambda case: str(case)[:60])
 def test_every_layer_agrees_with_central_differences_while_learning(shape, layers, rng):
     """Dropout draws the same mask each time, and batch norm uses its batch's moments."""
-    levels = {1: 5, 4: 3} if isinstance(layers[0], spec.EmbeddingLayer) else {}
-    network = built(layers, shape, 3, rng, levels=levels)
+    network = built(layers, shape, 3, rng)
     loss_spec = spec.CrossEntropy()
     rows, targets = drawn(loss_spec, "classification", shape, 3, rng)
-    for place, count in levels.items():
-        rows[:, place] = rng.integers(0, count, len(rows))
     dropout = np.random.default_rng(1)
     workspace = Workspace("float64", len(rows), rng=dropout, learns=True)
     bound = network.bind(workspace)

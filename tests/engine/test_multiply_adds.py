@@ -57,6 +57,20 @@ def test_a_recurrent_layer_meets_each_weight_of_each_gate_at_every_step():
     assert found == 90 * (there + back)
 
 
+def test_vectors_are_fetched_at_every_step_and_widen_it():
+    series = [
+        *COLUMNS,
+        ColumnProfile("t", "integer", missing=0, distinct=100, min=0.0, max=99.0),
+        ColumnProfile("word", "category", missing=0, distinct=3, top=[["a", 40]]),
+    ]
+    layers = [{"type": "embedding", "dimensions": 4}, {"type": "rnn", "units": 3}]
+    fields = {"features": ["x", "word"], "sequence": {"order": "t", "window": 10}}
+    found = counted(series, network={"layers": layers}, **fields)
+    vectors, hidden = 10 * (2 + 4), 10 * 3 * (2 + 4 + 3)
+    there, back = vectors + hidden + 3, vectors + 2 * hidden + 2 * 3
+    assert found == 90 * (there + back)
+
+
 def test_a_block_is_its_layers_and_a_sum():
     inner = {"type": "dense", "units": 4, "activation": "identity"}
     block = {"type": "residual", "layers": [inner]}

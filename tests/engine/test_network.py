@@ -275,7 +275,13 @@ CONV = spec.Conv2dLayer(filters=2, kernel=3)
             "behind recurrent layers with `return_sequences`",
         ),
         ([spec.DenseLayer(units=10), GRU], SERIES, "/network/layers/1", "is none; put it first"),
-        ([spec.EmbeddingLayer(), GRU], SERIES, "/network/layers/1", "is none; put it first"),
+        (
+            [spec.EmbeddingLayer(), spec.DenseLayer(units=10), GRU],
+            SERIES,
+            "/network/layers/2",
+            "is none; put it first, behind an embedding, or behind recurrent layers",
+        ),
+        ([GRU, spec.EmbeddingLayer()], SERIES, "/network/layers/1", "is the first layer"),
         (
             [GRU.model_copy(update={"return_sequences": True, "pooling": "max"})],
             SERIES,

@@ -56,6 +56,33 @@ def input_gradient(net, fed, d_logits):
     return bound.source.gradient[: steps * width].reshape(steps, width, -1)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_vectors_of_codes_are_read_as_a_map_of_which_level_is_there(kind, both, rng):
+    """An embedding is a linear map of one-hot levels, at every step the same."""
+    levels, dimensions, lengths = 4, 2, [STEPS, 1, 3, 0, 5]
+    above = kind(units=5, bidirectional=both)
+    layers = [spec.EmbeddingLayer(dimensions=dimensions), above]
+    inputs = Inputs((WIDTH,), {1: levels}).repeated(STEPS, masked=True)
+    embedded = Architecture(spec.NetworkSpec(layers=layers), inputs, 2, "identity").build("float64")
+    embedded.initialize(rng)
+    embedded.parameters[:] += rng.standard_normal(embedded.parameters.size) / 5
+    one_hot = network(above, width=WIDTH - 1 + levels, masked=True)
+    own, vectors = embedded.tensors(), embedded.tensors()["layers.0.vectors_1"]
+    for name, tensor in one_hot.tensors().items():
+        before, place, kept = name.split(".")
+        same = own[f"{before}.{int(place) + 1}.{kept}"]
+        if name.endswith("weight") and place == "0":
+            numbers, of_vectors = same[..., : WIDTH - 1], same[..., WIDTH - 1 :]
+            same = np.concatenate([numbers, of_vectors @ vectors.T], axis=-1)
+        tensor[:] = same
+    numbers = rng.standard_normal((5, STEPS, WIDTH - 1))
+    codes = rng.integers(0, levels, (5, STEPS))
+    x = np.concatenate([numbers[..., :1], codes[..., None], numbers[..., 1:]], axis=2)
+    hot = np.concatenate([numbers, np.eye(levels)[codes]], axis=2)
+    found = embedded.predict(rows(x, lengths))
+    np.testing.assert_allclose(found, one_hot.predict(rows(hot, lengths)), **EXACT)
+
+
 POOLING = ["last", "mean", "max"]
 
 

@@ -53,6 +53,16 @@ def shapes(series=60, seed=0):
     return table(**columns)
 
 
+WORDS = ("down", "still", "up", "far up")
+
+
+def worded(rows):
+    """Return series whose numbers are words instead."""
+    codes = np.clip(np.round(rows.column("x").values), -1, 2) + 1
+    words = table(x=[WORDS[int(code)] for code in codes]).column("x")
+    return type(rows)(tuple(words if c.name == "x" else c for c in rows.columns))
+
+
 def resolved(rows, **asked):
     spec = TrainingSpec.model_validate({"target": "y", **RUN, **asked})
     return resolve(spec, profile(rows), rows.rows, PARAMETER_BUDGET)
@@ -153,12 +163,17 @@ def test_a_model_from_before_there_were_strategies_forecasts_directly(forecaster
     assert load_model(dump_model(old)).evaluate(rows) == model.evaluate(rows)
 
 
-@pytest.mark.parametrize("kind", ["forecast", "whole", "folds", "full batch", "recurrent"])
+@pytest.mark.parametrize(
+    "kind", ["forecast", "whole", "folds", "full batch", "recurrent", "embedded"]
+)
 def test_what_was_saved_midway_goes_on_to_the_same_bits(kind, monkeypatch):
     rows, asked = (waves(40), FORECAST) if kind == "forecast" else (shapes(), WHOLE)
     first = "gru" if kind == "recurrent" else "dense"
     layers = [{"type": first, "units": 8}, {"type": "dropout", "rate": 0.2}]
     asked = {**asked, "network": {"layers": layers}, "training": {"epochs": 4, "batch_size": 8}}
+    if kind == "embedded":
+        rows = worded(rows)
+        asked["network"] = {"layers": [{"type": "embedding"}, {"type": "gru", "units": 8}]}
     if kind == "folds":
         asked["validation"] = {"folds": 3}
     if kind == "full batch":
@@ -280,6 +295,23 @@ def test_series_of_any_length_are_predicted_side_by_side(classifier):
     np.testing.assert_allclose(alone[0], y[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_categories_of_a_step_are_read_as_vectors(kind):
+    rows = worded(shapes(80))
+    layers = [{"type": "embedding", "dimensions": 3}, {"type": kind, "units": 12}]
+    how = resolved(rows, **WHOLE, network={"layers": layers})
+    assert how.columns["x"].encode == "embedding"
+    model, _ = trained(fit(rows, how))
+    vectors = model.network.tensors()["layers.0.vectors_0"]
+    assert vectors.shape == (1 + len(WORDS), 3)
+    again, others = load_model(dump_model(model)), worded(shapes(90, seed=1))
+    found = again.evaluate(others)
+    assert found.metrics["accuracy"] > 0.9
+    assert found.metrics == model.evaluate(others).metrics
+    said = table(x=["never seen", None, "up", "up"])
+    assert model.predict(said, Windows.of([1, 3], 9, masked=True)).shape == (2, 3)
+
+
 def test_series_that_are_longer_than_the_longest_are_refused(classifier):
     _, _, model, _ = classifier
     rows = table(s=["a"] * 10, t=list(range(10)), x=[0.0] * 10, y=["stays"] * 10)
@@ -291,8 +323,25 @@ def test_folds_of_whole_series_measure_each_once():
     rows = shapes(31)
     how = resolved(rows, **WHOLE, validation={"folds": 3})
     fitting = fit(rows, how)
-    assert sorted(len(part.validation) for part in fitting.parts) == [10, 10, 11]
+    assert sorted(len(part.data.validation) for part in fitting.parts) == [10, 10, 11]
     assert len(fitting.prepared.data.training) == 31
+
+
+def test_with_folds_a_baseline_is_fitted_on_each_of_them():
+    name, rows = "logistic_regression_accuracy", shapes(45)
+    how = resolved(rows, **WHOLE, validation={"folds": 3})
+    fitting = fit(rows, how)
+    model, curve = trained(fitting)
+    measured = curve[fitting.best_epoch - 1].metrics
+    found = fitting.outcome(model, measured, lambda: None)
+    assert found.metrics.items() >= measured.items()
+    assert 0.8 < found.metrics[name] <= 1
+    assert f"{name}_deviation" in found.metrics
+    assert f"{name} ({found.metrics[name]:.4g})" in found.notes[-1]
+    assert found.notes[-1].startswith(f"the network, of accuracy {measured['accuracy']:.4g},")
+    brief = fit(rows, resolved(rows, **WHOLE, validation={"folds": 3}, training={"epochs": 1}))
+    model, _ = trained(brief)
+    assert brief.outcome(model, {"accuracy": 1.0}, lambda: None).metrics == {"accuracy": 1.0}
 
 
 def test_another_dataset_validates_and_what_is_left_out_of_it_is_told():

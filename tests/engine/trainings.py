@@ -250,6 +250,16 @@ CASES = {
             "sequence": {"order": "t", "group": "s", "mask": True},
         },
     ),
+    "recurrent, embedded": Case(
+        series(4, 500),
+        {
+            "target": "v",
+            "features": ["x0", "y"],
+            "columns": {"y": {"type": "category"}},
+            "network": {"layers": [{"type": "embedding", "dimensions": 64}, READING["layers"][1]]},
+            "sequence": {"order": "t", "group": "s", "window": 50},
+        },
+    ),
     "equilibrium": Case(
         numbers(20_000, 10),
         {"network": SETTLING, "training": {"epochs": 1, "batch_size": 8192}},

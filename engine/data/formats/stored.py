@@ -76,6 +76,8 @@ class StoredRows:
             for target, column in zip(found, piece.columns, strict=True):
                 target.values[first:last] = column.values[rows[first:last] - begin]
             begin += piece.rows
+            if last == len(rows):
+                break
         return Table(tuple(found))
 
     def table(self, columns: Sequence[str]) -> Table:

@@ -80,6 +80,45 @@ def test_its_weights_as_onnx_tell_the_same_of_series_of_any_length(library, job)
     np.testing.assert_allclose(probabilities, of_each, atol=1e-5)
 
 
+WORDS = {-1: "down", 0: "level", 1: "up"}
+
+
+def steps(series=40, seed=0):
+    """Series that mostly rise, or mostly fall, of which the steps are told in words."""
+    rng = np.random.default_rng(seed)
+    lines = ["who,step,move,pace,way"]
+    for n in range(series):
+        slope = 1 if n % 2 else -1
+        for step in range(int(rng.integers(3, 8))):
+            move = WORDS[int(rng.choice([slope, slope, 0]))]
+            lines.append(f"w{n},{step},{move},{rng.normal():.3f},{'up' if n % 2 else 'down'}")
+    return csv(*lines)
+
+
+def test_words_of_a_step_are_read_as_vectors(library):
+    layers = [{"type": "embedding", "dimensions": 2}, {"type": "gru", "units": 6}]
+    run = {**RUN, "network": {"layers": layers}}
+    job = library.trained(library.dataset(steps()), "way", sequence=WHOLE, **run)
+    assert job["status"] == "succeeded", job
+    assert job["spec"]["columns"]["move"]["encode"] == "embedding"
+    assert job["metrics"]["accuracy"] > 0.8
+    walks = [["down", "down"], ["up", "level", "up"], ["level", None, "never seen"]]
+    sent = [{"sequence": [{"move": word, "pace": 0.5} for word in walk]} for walk in walks]
+    answers = predicted(library.predict(job["model"], sent))
+    assert [one["label"] for one in answers[:2]] == ["down", "up"]
+    weights = library.get(f"/v1/models/{job['model']}/weights")
+    assert load(weights.data)["layers.0.vectors_0"].shape == (1 + len(WORDS), 2)
+    file = library.get(f"/v1/models/{job['model']}/weights?format=onnx").data
+    move, pace = np.full((3, 7), "", dtype=object), np.full((3, 7), 0.5)
+    for row, walk in zip(move, walks, strict=True):
+        row[: len(walk)] = [word or "" for word in walk]
+    lengths = np.array([len(walk) for walk in walks])
+    session = InferenceSession(file, providers=["CPUExecutionProvider"])
+    _, probabilities = session.run(None, {"move": move, "pace": pace, "lengths": lengths})
+    of_each = [list(one["probabilities"].values()) for one in answers]
+    np.testing.assert_allclose(probabilities, of_each, atol=1e-5)
+
+
 def test_it_forecasts_windows(library):
     network = {"layers": [{"type": "rnn", "units": 16}]}
     run = {"network": network, "optimizer": ADAM, "training": {"epochs": 40}}

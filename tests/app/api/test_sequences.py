@@ -310,6 +310,31 @@ def test_what_can_be_seen_at_submission_is_refused_there(library):
 
 
 @pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ([1, 2, 1, 3], "3 different values in 4 rows; every row"),
+        (["2030-01-02", "2030-01-03", "2030-01-02"], "2 different values in 3 rows; every row"),
+    ],
+)
+def test_rows_of_one_series_in_one_place_are_named_at_submission(library, order, said):
+    dataset = library.dataset(csv("x,t", *(f"{n}.5,{t}" for n, t in enumerate(order))))
+    body = {"dataset": dataset, "target": "x", "sequence": {"order": "t", "window": 1}}
+    reason = refusal(library.post("/v1/jobs", json=body), "/sequence/order")
+    assert said in reason
+    assert reason.endswith("in `group`; rows of one place are 1 and 3 (the first row is 1)")
+
+
+def test_rows_of_one_place_in_the_dataset_to_validate_on_are_told_apart(library):
+    dataset = library.dataset(csv("t,x", *(f"{n},{n}.5" for n in range(9))))
+    other = library.dataset(csv("t,x", "3,0.5", "4,1.5", "5,1.5", "4,2.5"))
+    validation, sequence = {"dataset": other}, {"order": "t", "window": 1}
+    job = library.trained(dataset, "x", task=None, sequence=sequence, validation=validation)
+    assert job["error"]["detail"].startswith(
+        "of the dataset to validate on: column 't' has 4 twice: rows of one place are 2 and 4 "
+    )
+
+
+@pytest.mark.parametrize(
     ("lines", "sequence", "reason"),
     [
         (

@@ -59,14 +59,32 @@ def agreement(settings, rows, later=None):
     return deviation(drawn(rows, settings), examples.table, examples.windows)
 
 
+EMBED_LEVEL = {"level": ColumnSpec(encode="embedding")}
+EMBED = {**EMBED_LEVEL, "word": ColumnSpec(encode="embedding")}
+READ = NetworkSpec.model_validate(
+    {
+        "layers": [
+            EMBEDDING["layers"][0],
+            {"type": "dropout", "rate": 0.2},
+            *GRU.model_dump()["layers"],
+        ]
+    }
+)
+
 WHOLE = {
     "dense": {},
     "recurrent": {"network": GRU},
     "levels embedded": {
         "features": ["size", "level", "word"],
         "network": NetworkSpec.model_validate(EMBEDDING),
-        "columns": {name: ColumnSpec(encode="embedding") for name in ("level", "word")},
+        "columns": EMBED,
     },
+    "levels embedded and read step by step": {
+        "features": ["size", "level", "word"],
+        "network": READ,
+        "columns": EMBED,
+    },
+    "nothing but levels": {"features": ["level"], "network": READ, "columns": EMBED_LEVEL},
     "a value": {**NUMBERS, "target": "group", "features": ["size", "level"], "network": GRU},
 }
 
@@ -81,6 +99,7 @@ def test_whole_series_agree_on_rows_that_were_never_seen(case, precision):
 FORECASTS = {
     "a value": {},
     "a value as it is": {"relative": False},
+    "with levels embedded": {"network": READ, "columns": EMBED_LEVEL},
     "of several": {"target": ["price", "visits"]},
     "of several, far ahead": {"target": ["price", "visits"], "horizon": 3},
     "far ahead by dense layers": {"horizon": 3, "network": spec().network},
@@ -169,9 +188,10 @@ def test_the_next_step_of_a_target_is_told_apart_from_its_past():
     assert [y.name for y in found.get_outputs()] == ["predicted_price"]
 
 
-def test_what_is_padding_says_nothing():
+@pytest.mark.parametrize("case", ["recurrent", "levels embedded"])
+def test_what_is_padding_says_nothing(case):
     rows = series()
-    settings = whole(network=GRU)
+    settings = whole(**WHOLE[case])
     found = drawn(rows, settings)
     graph, columns = session(found), raw(found, rows, Windows.of([2], 5, masked=True))
     noise = {name: x.copy() for name, x in columns.items()}

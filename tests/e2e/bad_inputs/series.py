@@ -82,7 +82,11 @@ def unsettled(w: World) -> httpx.Response:
 
 SERIES = [
     ordered(
-        "a series of one row", lines("t,x", "1,2.5"), "has 1 rows", "/sequence/window", window=1
+        "a series of one row",
+        lines("t,x", "1,2.5"),
+        "has 1 row, window",
+        "/sequence/window",
+        window=1,
     ),
     ordered(
         "a window as long as the series",
@@ -117,7 +121,8 @@ SERIES = [
     ordered(
         "two rows in one place of the one series",
         lines("t,x", "1,2.5", "2,3.5", "1,4.5", "3,1.5"),
-        "1 is there 2 times; every row of a series needs a place of its own",
+        "3 different values in 4 rows; every row of a series needs a place of its own; name the "
+        "column that tells series apart in `group`; rows of one place are 1 and 3",
         "/sequence/order",
         window=1,
     ),

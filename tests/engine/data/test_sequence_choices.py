@@ -11,7 +11,7 @@ from engine.data.profiling import profile
 from engine.data.sequence_choices import most_examples
 from engine.data.sequences import sequences
 from engine.data.table import Column, Table
-from engine.errors import SpecError
+from engine.errors import SpecError, TiesError
 from engine.resolution import AUTO_FORECAST, AUTO_NETWORK, resolve
 from engine.spec import PARAMETER_BUDGET, SequenceSpec, TrainingSpec, ValidationPart
 from tests.engine.beginnings import column, table
@@ -145,7 +145,7 @@ def test_a_missing_target_is_noted_beside_what_becomes_of_its_past():
             {"order": "t", "window": 5},
             {},
             "/sequence/order",
-            "30 different values in 62 rows: 0 is there 3 times",
+            "30 different values in 62 rows; every row of a series needs a place of its own",
         ),
         (
             {**FORECAST, "window": 30},
@@ -208,6 +208,22 @@ def test_what_cannot_be_is_refused_with_its_place(sequence, fields, where, reaso
         resolved(sequence, **fields)
     assert refusal.value.path == where
     assert reason in refusal.value.reason
+
+
+@pytest.mark.parametrize(
+    ("places", "said", "within", "count"),
+    [([5, 5], "1 value in 2 rows", 2, 1), ([1, 2, 3, 2, 2], "3 different values in 5 rows", 4, 2)],
+)
+def test_it_is_told_among_which_rows_of_one_series_two_are_in_one_place(
+    places, said, within, count
+):
+    rows = table(t=places, y=[0.5 * n for n in range(len(places))])
+    with pytest.raises(TiesError) as refusal:
+        resolved({"order": "t", "window": 1}, rows, features=None)
+    assert said in refusal.value.reason
+    assert (refusal.value.column, refusal.value.within, refusal.value.count) == ("t", within, count)
+    order = rows.column("t").values
+    assert len(set(order[:within])) < within
 
 
 def test_series_too_many_to_be_counted_need_a_length():

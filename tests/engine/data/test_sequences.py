@@ -200,7 +200,7 @@ def test_a_series_that_does_not_fit_is_named():
     rows = table(s=["a", "b", "b"], t=[1, 1, 2], y=[1.0, 2.0, 2.0])
     with pytest.raises(DataError, match="series 'b' has 2 rows, but `length` is 1"):
         sequences(rows, whole(1), ["y"])
-    with pytest.raises(DataError, match="series 'a' has 1 rows, where `length` is 2"):
+    with pytest.raises(DataError, match="series 'a' has 1 row, where `length` is 2"):
         sequences(rows, whole(2, mask=False), ["y"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.data.series import arrange
+from engine.data.series import arrange, name_ties
 from engine.data.table import Column, Table
 from engine.errors import DataError, SchemaError
 from engine.spec import SequenceSpec
@@ -63,6 +63,20 @@ def test_rows_of_one_place_are_named():
         arrange(times("2030-01-01", "2030-01-02", "2030-01-01"), BY_T)
 
 
+@pytest.mark.parametrize(
+    ("order", "count", "said"),
+    [
+        ([4, 9, 4], 1, "1 and 3"),
+        ([4, 9, 9, 4, 9], 3, "2 and 3, 1 and 4, 3 and 5"),
+        ([1, 1, 1, 1, 1], 4, "1 and 2, 2 and 3, 3 and 4 and 1 more pair"),
+        ([4, 9, 4], 2_000, "1 and 3 and 1,999 more pairs"),
+    ],
+)
+def test_rows_that_tie_are_named_in_the_order_of_the_file(order, count, said):
+    named = name_ties(column("t", order), count)
+    assert named == f"rows of one place are {said} (the first row is 1)"
+
+
 def test_one_time_may_be_in_several_series():
     assert arrange(table(s=["a", "b"], t=[1, 1]), BY_S).starts.tolist() == [0, 1]
 
@@ -70,17 +84,17 @@ def test_one_time_may_be_in_several_series():
 @pytest.mark.parametrize(
     ("rows", "row"),
     [
-        (table(t=[1.0, None, 3.0]), 1),
-        (table(t=[1.0, 2.0, np.inf]), 2),
-        (times("2030-01-01", "NaT"), 1),
-        (Table((column("t", [1, 2]), texts("a", None))), 1),
-        (Table((column("t", [1, 2]), column("s", ["a", None]))), 1),
+        (table(t=[1.0, None, 3.0]), 2),
+        (table(t=[1.0, 2.0, np.inf]), 3),
+        (times("2030-01-01", "NaT"), 2),
+        (Table((column("t", [1, 2]), texts("a", None))), 2),
+        (Table((column("t", [1, 2]), column("s", ["a", None]))), 2),
     ],
 )
 def test_a_row_without_a_place_is_refused(rows, row):
     with pytest.raises(SchemaError) as refusal:
         arrange(rows, BY_S if len(rows.columns) > 1 else BY_T)
-    assert refusal.value.row == row
+    assert refusal.value.got == f"1 missing or infinite, the first in row {row}"
 
 
 def test_what_orders_nothing_is_refused():
@@ -132,7 +146,11 @@ def test_each_series_has_a_step_of_its_own():
 
 def test_what_is_not_evenly_spaced_has_no_gaps_and_a_note():
     weekdays = [day for day in range(70) if day % 7 < 5]
-    rows = table(s=["a"] * len(weekdays) + ["b"] * 4, t=[*weekdays, 1, 2, 3, 4])
+    rows = table(s=["b"] * 4 + ["a"] * len(weekdays), t=[1, 2, 3, 4, *weekdays])
     found = arrange(rows, BY_S)
     assert not found.gaps.any()
-    assert found.describe() == ["not evenly spaced, and taken as if they were: series 'a'"]
+    assert found.describe() == [
+        "not evenly spaced, and taken as if they were: series 'a'; first "
+        "from 4 to 7 (rows 9 and 10); from 11 to 14 (rows 14 and 15); "
+        "from 18 to 21 (rows 19 and 20)"
+    ]
