@@ -150,7 +150,6 @@ class Attempt(ABC):
 
         Nothing is computed meanwhile: a worker that cannot renew its lease
         stops by itself. Should another have the job by then, ``act`` says so.
-        To wait is not to stall.
         """
         while True:
             try:
@@ -160,5 +159,4 @@ class Attempt(ABC):
                 if self._stopping():
                     raise
                 log.warning("the database does not answer; the work waits: %s", error)
-                self._lease.progress()
                 time.sleep(AGAIN_SECONDS)

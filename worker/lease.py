@@ -84,6 +84,7 @@ class Lease(threading.Thread):
                 self._renew()
             except UNAVAILABLE as error:
                 log.warning("the lease could not be renewed: %s", error)
+                self.progress()  # who waits for the database does not hang
 
     def _renew(self) -> None:
         stalled = time.monotonic() - self._progress_at > self._settings.stall_seconds

@@ -43,7 +43,7 @@ turn."""
 
 
 SLOW_SECONDS = 2.0
-"""A database that takes longer to say who works was away."""
+"""A database that takes longer to say who works, and who is dead, was away."""
 
 
 Answer = TypeVar("Answer")

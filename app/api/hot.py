@@ -34,9 +34,12 @@ RENEWED_SECONDS = 0.5
 
 MOST_REMEMBERED = 1024
 
-INLINE_BYTES = 1 << 15
-INLINE_MULTIPLY_ADDS = 1 << 22
+QUICK_BYTES = 1 << 15
+QUICK_MULTIPLY_ADDS = 1 << 22
 """Larger bodies, and more arithmetic, are not for the event loop."""
+
+GONE = frozenset({401, 403, 404, 429})
+"""Answers after which nothing holds that was remembered."""
 
 ASKED = "chainrule.asked"
 """Where the environment has what was asked, for it to be remembered."""
@@ -101,8 +104,10 @@ class Known:
     ----------
     endpoint, path : str
     named : Named
-    inline_bytes : int
-        So much may be asked on the event loop.
+    columns : int
+        How many values a row of tensors has at least.
+    quick_rows : int
+        So many rows are little arithmetic.
     renew_at, end : float
         On the clock of `time.perf_counter`, as ``begun`` of `Asked`.
     """
@@ -110,7 +115,8 @@ class Known:
     endpoint: str
     path: str
     named: Named
-    inline_bytes: int
+    columns: int
+    quick_rows: int
     renew_at: float
     end: float
 
@@ -137,11 +143,6 @@ class Asked(NamedTuple):
     headers: Headers
     size: int
     begun: float
-
-    @property
-    def is_small(self) -> bool:
-        """Whether it may be answered on the event loop."""
-        return self.known is not None and self.size <= self.known.inline_bytes
 
 
 class Found(NamedTuple):
@@ -202,11 +203,22 @@ class HotPath:
         known.renew_at = known.end  # the others need not go, too
         return None
 
+    def is_quick(self, asked: Asked, body: bytes) -> bool:
+        """Whether a request may be answered on the event loop."""
+        if asked.known is None or asked.size > QUICK_BYTES:
+            return False
+        if asked.known.endpoint == PREDICT:
+            rows = body.count(b"{") + body.count(b"[")
+        else:
+            rows = asked.size // asked.known.columns
+        return rows <= asked.known.quick_rows
+
     def answer(self, asked: Asked, body: bytes) -> Found | None:
         """Return the answer to a request, or None for Flask to give it, or to say what is wrong."""
-        known = asked.known
-        model = self._predictor.kept(known.named.id) if known is not None else None
-        if known is None or model is None:
+        known = self._known.get(asked.key)  # which may be over since the request began
+        if known is None or time.perf_counter() >= known.end:
+            return None
+        if (model := self._predictor.kept(known.named.id)) is None:
             return None
         try:
             if known.endpoint == PREDICT:
@@ -243,17 +255,20 @@ class HotPath:
     def _remember(self, asked: Asked, status: int) -> None:
         """Remember what Flask found out, if nothing was changed meanwhile."""
         if status != 200:
-            self._known.pop(asked.key, None)
+            if status in GONE:
+                self._known.pop(asked.key, None)
             return
         model_id, version = g.answered_by
         model = self._predictor.kept(model_id)
         if model is None:  # it is larger than what is kept
             return
+        multiply_adds = model.network.architecture.multiply_adds(learns=False)
         known = Known(
             endpoint=str(request.endpoint),
             path=gate.shown_path(),
             named=Named((request.view_args or {})["model_id"], version, model_id),
-            inline_bytes=_inline_bytes(model),
+            columns=len(model.inputs),
+            quick_rows=QUICK_MULTIPLY_ADDS // max(multiply_adds, 1),
             renew_at=asked.begun + RENEWED_SECONDS,
             end=asked.begun + REMEMBERED_SECONDS,
         )
@@ -270,13 +285,6 @@ def _address(scope: Mapping[str, Any], headers: Headers) -> MutableMapping[str, 
     client, _ = scope.get("client") or ("", 0)
     forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
     return {"REMOTE_ADDR": str(client), "HTTP_X_FORWARDED_FOR": forwarded}
-
-
-def _inline_bytes(model: Model) -> int:
-    """Return how large a body may be whose rows, of a byte a number, are little arithmetic."""
-    architecture = model.network.architecture
-    rows = INLINE_MULTIPLY_ADDS // max(architecture.multiply_adds(learns=False), 1)
-    return min(INLINE_BYTES, rows * architecture.inputs.units)
 
 
 def _predict(

@@ -102,7 +102,10 @@ def _parsed(data: bytes) -> Any:
     """Return a value of JSON; whatever is wrong with it is a ValueError."""
     if _parsers.own is None or len(data) > LARGEST_BYTES or data.startswith(codecs.BOM_UTF8):
         raise ValueError("it cannot be read here")
-    return _parsers.own.parse(data)
+    try:
+        return _parsers.own.parse(data)
+    except RuntimeError as error:  # a number of more than 64 bits
+        raise ValueError(str(error)) from error
 
 
 class _Parsers(threading.local):

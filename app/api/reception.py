@@ -2,8 +2,9 @@
 
 A WSGI server gives a thread to whoever has sent the first line, and the thread
 then waits for the rest: as many slow senders as there are threads, and nobody
-else is served. Here bodies come in on the event loop, counted, into a spool,
-until a deadline; one that breaks off is refused, however it was announced.
+else is served. Here bodies come in on the event loop, counted, until a deadline:
+into memory where the short way may answer them, else into a spool. One that
+breaks off is refused, however it was announced.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -24,7 +26,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeou
 
 from app.api import bodies
 from app.api.bodies import REFUSAL
-from app.api.hot import ASKED, REMEMBERED_SECONDS, Asked, Found, HotPath, Key
+from app.api.hot import ASKED, Asked, Found, HotPath, Key
 from app.api.login import Login
 from app.config import Settings
 from app.ending import Ending
@@ -40,13 +42,16 @@ Environ = dict[str, Any]
 T = TypeVar("T")
 
 FREE_BYTES = 1 << 16
-"""So much of a body is received, in memory, of one who has not shown a key yet."""
+"""So much of a body is received, in memory, whoever sends it and whatever else there is."""
 
 KNOWN_BYTES = 1 << 22
 """The same of one whose key was good a moment ago and who asks a model that is known."""
 
 HELD_BYTES = 1 << 26
-"""What the bodies of all of these have together; those beyond it go to disk."""
+"""What the bodies of all of these have in memory together; those beyond it go to disk."""
+
+AHEAD_SECONDS = 1.0
+"""How long others wait for the first who asks the same."""
 
 IDLE_SECONDS = 20
 """How long nothing may come of a body."""
@@ -94,7 +99,7 @@ class Reception:
             await self._live(receive, send)
         elif scope["type"] == "http":
             asked = self._hot.asked(scope)
-            if asked is None or asked.known is None or not self._has_room(asked.size):
+            if asked is None or asked.known is None or asked.size > KNOWN_BYTES:
                 await self._serve(scope, asked, receive, send)
             elif came := await self._serve_at_once(asked, receive, send):
                 await self._serve(scope, asked, _again(came, receive), send)
@@ -107,42 +112,49 @@ class Reception:
         self._computing.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _has_room(self, size: int) -> bool:
-        return size <= KNOWN_BYTES and self._held_bytes + size <= HELD_BYTES
-
     async def _serve_at_once(self, asked: Asked, receive: Receive, send: Send) -> Came:
         """Answer the short way; else return what came."""
-        self._held_bytes += asked.size
+        body, came = await self._held(asked.size, receive)
         try:
-            came, body = await self._held(asked.size, receive)
             if len(body) != asked.size or (found := await self._compute(asked, body)) is None:
                 return came
         finally:
-            self._held_bytes -= asked.size
+            self._held_bytes -= len(body)
         await send(found.start)
         await send({"type": "http.response.body", "body": found.body})
         return []
 
-    async def _held(self, size: int, receive: Receive) -> tuple[Came, bytes]:
-        """Receive a body in memory, until there is as much as was said; return also what came."""
-        clock, came, pieces, left = asyncio.get_running_loop().time, Came(), [], size
-        end = clock() + self._settings.body_seconds
-        while left > 0:
-            try:
-                async with asyncio.timeout(min(IDLE_SECONDS, end - clock())):
-                    message = await receive()
-            except TimeoutError:
-                return [*came, None], b""
-            came.append(message)
-            pieces.append(message.get("body", b""))
-            left -= len(pieces[-1])
-            if not message.get("more_body"):
-                break
-        return came, b"".join(pieces)
+    async def _held(self, size: int, receive: Receive) -> tuple[bytes, Came]:
+        """Receive a body in memory, and count it; return also what came, in as few messages."""
+        clock, body, more = asyncio.get_running_loop().time, bytearray(), True
+        end, ended = clock() + self._settings.body_seconds, Came()
+        try:
+            while more and not ended and len(body) < size and self._has_room(len(body)):
+                try:
+                    async with asyncio.timeout(min(IDLE_SECONDS, end - clock())):
+                        message = await receive()
+                except TimeoutError:
+                    ended.append(None)
+                    break
+                if message["type"] == "http.disconnect":
+                    ended.append(message)
+                    break
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                self._held_bytes += len(message.get("body", b""))
+        except BaseException:
+            self._held_bytes -= len(body)
+            raise
+        held = bytes(body)
+        return held, [{"type": "http.request", "body": held, "more_body": more}, *ended]
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a body of which there is so much may have more in memory."""
+        return size < FREE_BYTES or self._held_bytes < HELD_BYTES
 
     async def _compute(self, asked: Asked, body: bytes) -> Found | None:
         """Answer the short way, in a thread if it takes long, if Flask need not answer."""
-        if asked.is_small:
+        if self._hot.is_quick(asked, body):
             return self._hot.answer(asked, body)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._computing, self._hot.answer, asked, body)
@@ -158,8 +170,8 @@ class Reception:
                 except HTTPException as refusal:
                     environ[REFUSAL] = refusal
             spool.seek(0)
-            environ["wsgi.input"], environ[ASKED] = spool, asked
-            answer = Answer(self._app, environ, receive, send)
+            environ["wsgi.input"] = spool
+            answer = Answer(self._app, environ, asked, receive, send)
             if asked is None or asked.known is not None or REFUSAL in environ:
                 start, body = await self._in_thread(answer.work)
             else:
@@ -172,23 +184,39 @@ class Reception:
         self, answer: Answer, asked: Asked, scope: Message, spool: IO[bytes]
     ) -> tuple[Message | None, bytes]:
         """Go ahead of all who ask the same, or wait for who did, and know what was found out."""
-        if asked.key not in self._ahead:
+        if (ahead := self._ahead.get(asked.key)) is None:
             ahead = self._ahead[asked.key] = asyncio.Event()
+            answer.when_begun(partial(self._let_go_on, asked.key, ahead))
             try:
                 return await self._in_thread(answer.work)
             finally:
-                del self._ahead[asked.key]
-                ahead.set()
+                self._let_go_on(asked.key, ahead)
         with suppress(TimeoutError):
-            async with asyncio.timeout(REMEMBERED_SECONDS):
-                await self._ahead[asked.key].wait()
-        again = self._hot.asked(scope)
-        if again is not None and again.known is not None and self._has_room(again.size):
+            async with asyncio.timeout(AHEAD_SECONDS):
+                await ahead.wait()
+        answer.asked = again = self._hot.asked(scope)
+        if again is not None and again.known is not None and again.size <= KNOWN_BYTES:
             again = again._replace(begun=asked.begun)
-            if (found := await self._compute(again, spool.read())) is not None:
+            if (found := await self._compute_spooled(again, spool)) is not None:
                 return found
-            spool.seek(0)
         return await self._in_thread(answer.work)
+
+    def _let_go_on(self, key: Key, ahead: asyncio.Event) -> None:
+        ahead.set()
+        if self._ahead.get(key) is ahead:
+            del self._ahead[key]
+
+    async def _compute_spooled(self, asked: Asked, spool: IO[bytes]) -> Found | None:
+        """Answer a body that was received the short way, if it is whole and there is room."""
+        if not self._has_room(asked.size):
+            return None
+        self._held_bytes += asked.size
+        try:
+            body = spool.read()
+            return await self._compute(asked, body) if len(body) == asked.size else None
+        finally:
+            self._held_bytes -= asked.size
+            spool.seek(0)
 
     async def _receive(self, environ: Environ, receive: Receive, spool: IO[bytes]) -> None:
         """Receive the body of a request that leads somewhere."""
@@ -250,17 +278,27 @@ class Answer:
     ----------
     app : Flask
     environ : dict
+    asked : Asked or None
+        What is remembered of it.
     receive, send : callable
         Of the request.
     """
 
-    def __init__(self, app: Flask, environ: Environ, receive: Receive, send: Send) -> None:
-        self._app, self._environ, self._loop = app, environ, asyncio.get_running_loop()
-        self._receive, self._send = receive, send
+    def __init__(
+        self, app: Flask, environ: Environ, asked: Asked | None, receive: Receive, send: Send
+    ) -> None:
+        self._app, self._environ, self.asked = app, environ, asked
+        self._loop, self._receive, self._send = asyncio.get_running_loop(), receive, send
         self._start: Message = {}
+        self._begun: Callable[[], None] = _nothing
+
+    def when_begun(self, act: Callable[[], None]) -> None:
+        """Have the event loop do something once the application begins to answer."""
+        self._begun = act
 
     def work(self) -> tuple[Message | None, bytes]:
         """Return the answer's start and body; of what was sent already, None and nothing."""
+        self._environ[ASKED] = self.asked
         pieces = self._app(self._environ, self._begin)
         try:
             length = dict(self._start["headers"]).get(b"content-length", b"")
@@ -276,6 +314,7 @@ class Answer:
 
     def _begin(self, status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[..., None]:
         """Take what WSGI calls ``start_response``."""
+        self._loop.call_soon_threadsafe(self._begun)
         self._start = {
             "type": "http.response.start",
             "status": int(status[:3]),
@@ -305,17 +344,20 @@ class Answer:
 
 
 def _again(came: Came, receive: Receive) -> Receive:
-    """Return what receives messages once more before others."""
-    pending = came[::-1]
+    """Return what receives messages once more before others, and keeps none of them."""
 
     async def again() -> Message:
-        if not pending:
+        if not came:
             return await receive()
-        if (message := pending.pop()) is None:
+        if (message := came.pop(0)) is None:
             raise TimeoutError
         return message
 
     return again
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _write(_data: bytes) -> None:

@@ -212,7 +212,7 @@ def _from_json(tensor: schemas.InferenceInput, place: int) -> Values:
         values = np.array(tensor.data)
         if values.dtype.kind == "O":  # null is a missing number
             values = values.astype(np.float64)
-        if values.dtype.kind not in "bif":
+        if values.dtype.kind not in "biuf":
             raise refused(f"expected numbers for {tensor.datatype}")
         return values if values.dtype.kind == "f" else values.astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import update
@@ -109,6 +110,24 @@ def test_a_training_that_gets_on_is_left_alone(database, job, kills):
         for _ in range(10):
             time.sleep(0.1)  # three times as long as a hung training has, all told
             lease.progress()
+    assert not kills
+
+
+def test_to_wait_for_the_database_is_not_to_hang(database, job, kills, monkeypatch):
+    clock, writing = SimpleNamespace(seconds=0.0), database.writing
+    monkeypatch.setattr("worker.lease.time", SimpleNamespace(monotonic=lambda: clock.seconds))
+
+    def away():
+        if not clock.seconds:
+            clock.seconds = 2 * SHORT.stall_seconds
+            raise UNAVAILABLE[-1]("away")
+        return writing()
+
+    claim, first = take(database, job), expires(database, job)
+    monkeypatch.setattr(database, "writing", away)
+    with Lease(database, claim, SHORT):
+        wait_until(lambda: expires(database, job) != first)
+    assert clock.seconds
     assert not kills
 
 

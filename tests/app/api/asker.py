@@ -68,18 +68,20 @@ class Asker:
         }
 
     def __call__(self, path, body, method="POST", **more):
-        return asyncio.run(self._ask(path, body, method, **more))
+        return asyncio.run(self.ask(path, body, method, **more))
 
-    def at_once(self, number, path, body, **headers):
-        """Ask the same several times at once; return the answers."""
+    def at_once(self, path, *bodies, **more):
+        """Ask several times at once; return the answers."""
 
         async def ask():
-            asked = (self._ask(path, body, **headers) for _ in range(number))
-            return await asyncio.gather(*asked)
+            return await asyncio.gather(*(self.ask(path, body, **more) for body in bodies))
 
         return asyncio.run(ask())
 
-    async def _ask(self, path, body, method="POST", cuts=(), breaks_off=False, **headers):
+    async def ask(
+        self, path, body, method="POST", cuts=(), breaks_off=False, meanwhile=None, **headers
+    ):
+        """Ask; ``meanwhile`` is called before the last piece, ``breaks_off`` leaves it out."""
         scope = self.scope(path, body, method, **headers)
         starts = [0, *cuts, len(body)]
         pieces = [body[a:b] for a, b in zip(starts, starts[1:], strict=False)]
@@ -90,6 +92,8 @@ class Asker:
         answered = []
 
         async def receive():
+            if meanwhile is not None and len(messages) == 1:
+                meanwhile()
             return messages.pop(0) if messages else {"type": "http.disconnect"}
 
         async def send(message):

@@ -36,6 +36,7 @@ BODIES = {
     "whole numbers": rows([5, 3, 1, 0]),
     "minus nothing": b'{"instances": [[-0, -0.0, 0, 0.0]]}',
     "large numbers": rows([2**63, 2**64, 2**70, 1e300]),
+    "a very large number": rows([2**70, 1, 2, 3]),
     "spaces": b' { "instances" : [ [ 1 , 2 , 3 , 4 ] ] } ',
     "exponents": b'{"instances": [[1e-400, 1E2, 1e+2, 0.1e1]]}',
     "missing": rows([None, 1, 2, 3]),
@@ -81,6 +82,7 @@ BODIES = {
     "leading zero": b'{"instances": [[01, 2, 3, 4]]}',
 }
 HOT = {"one row", "by name", "mixed", "whole numbers", "minus nothing", "large numbers", "spaces"}
+HOT |= {"a very large number"}
 HOT |= {"exponents", "missing", "missing by name", "many", "escaped name"}
 
 
@@ -254,7 +256,7 @@ def test_a_body_may_come_in_pieces_and_large_ones_are_answered_in_a_thread(ask, 
     assert ask(path, rows(ROW), cuts=(5, 9)) == ask(path, rows(ROW))
     before = ask.answered
     large = rows(*[[value + 1e-9 for value in ROW]] * 1000)
-    assert len(large) > hot_module.INLINE_BYTES
+    assert len(large) > hot_module.QUICK_BYTES
     answer = ask(path, large, cuts=(40_000,))
     assert ask.answered == before + 1
     ask.hot.forget()
@@ -279,10 +281,45 @@ def test_more_than_was_said_is_never_taken_for_the_whole(ask, iris_model):
     assert ask.answered == 0
 
 
-@pytest.mark.parametrize("limit", ["KNOWN_BYTES", "HELD_BYTES"])
-def test_what_memory_has_no_room_for_is_for_flask(ask, iris_model, monkeypatch, limit):
+def test_what_is_large_goes_to_flask_and_so_does_what_memory_has_no_room_for(
+    ask, iris_model, monkeypatch
+):
     path, body = f"/v1/models/{iris_model}/predict", rows(*[ROW] * 100)
+    monkeypatch.setattr(reception, "KNOWN_BYTES", len(body))
+    monkeypatch.setattr(reception, "FREE_BYTES", 1)
+    monkeypatch.setattr(reception, "HELD_BYTES", 100)
     assert ask.both(path, body) == (200, True)
-    assert ask.both(path, body) == (200, True)  # the first has given back what it had
-    monkeypatch.setattr(reception, limit, len(body) - 1)
-    assert ask.both(path, body) == (200, False)
+    assert ask.reception._held_bytes == 0
+    cuts = {"cuts": (500, 1000)}
+    assert ask(path, body, **cuts) == ask(path, body)
+    answered = ask.answered
+    monkeypatch.setattr(reception, "HELD_BYTES", 0)
+    assert ask(path, body, **cuts)[0] == 200
+    monkeypatch.setattr(reception, "KNOWN_BYTES", len(body) - 1)
+    assert ask(path, body)[0] == 200
+    assert ask.answered == answered
+    assert ask.reception._held_bytes == 0
+
+
+def test_bodies_of_those_who_wait_are_counted_too(ask, iris_model, monkeypatch):
+    path, body = f"/v1/models/{iris_model}/predict", rows(*[ROW] * 100)
+    monkeypatch.setattr(reception, "FREE_BYTES", 1)
+    for room, answered in ((3 * len(body), 4), (0, 0)):
+        ask.hot.forget()
+        ask.answered = 0
+        monkeypatch.setattr(reception, "HELD_BYTES", room)
+        answers = ask.at_once(path, *[body] * 5)
+        assert len({found for _, _, found in answers}) == 1
+        assert ask.answered <= answered
+        assert (ask.answered > 0) == (room > 0)
+        assert ask.reception._held_bytes == 0
+
+
+def test_few_bytes_that_are_much_arithmetic_are_not_for_the_event_loop(ask, price_model):
+    path = f"/v1/models/{price_model}/predict"
+    ask(path, rows({}))
+    few, many = rows({}), rows(*[{}] * 1000)
+    asked = ask.hot.asked(ask.scope(path, many))
+    asked.known.quick_rows = 100
+    assert ask.hot.is_quick(asked._replace(size=len(few)), few)
+    assert not ask.hot.is_quick(asked, many)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import struct
 import threading
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from app.api import hot as hot_module
+from app.api import reception, tables
 from app.store.tables import ApiKey, now
 from tests.app.api.asker import ROW, Asker, inference, rows, tensor
 from tests.app.api.callers import KEYS, Caller, parts
@@ -132,7 +135,7 @@ def test_half_way_one_request_renews_what_is_remembered_and_the_others_go_on(min
 
 def test_of_many_who_ask_the_same_for_the_first_time_one_goes_to_flask(mine):
     ask, (first, _) = mine
-    answers = ask.at_once(9, f"/v1/models/{first}/predict", rows(ROW))
+    answers = ask.at_once(f"/v1/models/{first}/predict", *[rows(ROW)] * 9)
     assert [status for status, _, _ in answers] == [200] * 9
     assert len({body for _, _, body in answers}) == 1
     assert ask.answered == 8
@@ -141,9 +144,10 @@ def test_of_many_who_ask_the_same_for_the_first_time_one_goes_to_flask(mine):
 def test_they_all_go_to_flask_where_it_refuses_the_first(mine):
     ask, (first, _) = mine
     wrong = {"authorization": "Bearer wrong"}
-    answers = ask.at_once(9, f"/v1/models/{first}/predict", rows(ROW), **wrong)
+    answers = ask.at_once(f"/v1/models/{first}/predict", *[rows(ROW)] * 9, **wrong)
     assert [status for status, _, _ in answers] == [401] * 9
     assert ask.answered == 0
+    assert ask.reception._ahead == {}
 
 
 def test_nobody_waits_for_long_where_the_first_one_hangs(mine, monkeypatch):
@@ -158,8 +162,82 @@ def test_nobody_waits_for_long_where_the_first_one_hangs(mine, monkeypatch):
         return answer(environ, start)
 
     monkeypatch.setattr(ask.app, "wsgi_app", hang)
-    answers = ask.at_once(2, f"/v1/models/{first}/predict", rows(ROW))
+    answers = ask.at_once(f"/v1/models/{first}/predict", *[rows(ROW)] * 2)
     assert [status for status, _, _ in answers] == [200, 200]
+
+
+def test_who_reads_a_long_answer_slowly_keeps_nobody_waiting(mine, monkeypatch):
+    ask, (first, _) = mine
+    monkeypatch.setattr(reception, "AHEAD_SECONDS", 10 * PATIENCE_SECONDS)
+    path, long = f"/v1/models/{first}/predict", rows(*[ROW] * (tables.ROWS_AT_ONCE + 1))
+
+    async def both():
+        read = asyncio.Event()
+
+        async def send(_message):
+            await read.wait()
+
+        messages = [{"type": "http.request", "body": long, "more_body": False}]
+
+        async def receive():
+            return messages.pop() if messages else await asyncio.Event().wait()
+
+        slow = asyncio.create_task(ask.reception(ask.scope(path, long), receive, send))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answer = await ask.ask(path, rows(ROW))
+        assert not slow.done()
+        read.set()
+        await slow
+        return answer
+
+    assert asyncio.run(both())[0] == 200
+    assert ask.answered == 1
+
+
+def test_half_a_body_of_one_who_waited_is_never_taken_for_the_whole(mine, monkeypatch):
+    ask, (first, _) = mine
+    monkeypatch.setattr(ask.reception, "_admits", lambda _environ: False)
+    path, long = f"/v2/models/{first}/infer", struct.pack("<4f", *ROW) * 10_000
+    raw = {"cuts": range(16_000, len(long), 16_000), "inference-header-content-length": "0"}
+
+    async def both():
+        leader = asyncio.create_task(ask.ask(path, INFERENCE))
+        await asyncio.sleep(0)
+        return await asyncio.gather(leader, ask.ask(path, long, **raw))
+
+    assert [status for status, _, _ in asyncio.run(both())] == [200, 400]
+    assert ask.answered == 0
+
+
+def test_what_changes_while_a_body_comes_holds_for_it(ada, mine):
+    ask, (_, second) = mine
+    path = f"/v1/models/{second}/predict"
+    assert ask(path, rows(ROW))[0] == 200
+
+    def delete():
+        assert ada.delete(f"/v1/models/{second}").status_code == 204
+
+    assert ask(path, rows(ROW), cuts=(20,), meanwhile=delete)[0] == 404
+
+
+def test_what_was_remembered_is_over_for_a_body_that_comes_later(mine, clock):
+    ask, (first, _) = mine
+    path = f"/v1/models/{first}/predict"
+    assert ask(path, rows(ROW))[0] == 200
+
+    def wait():
+        clock.seconds = PROMISED_SECONDS
+
+    assert ask(path, rows(ROW), cuts=(20,), meanwhile=wait)[0] == 200
+    assert ask.answered == 0
+
+
+def test_a_body_that_is_wrong_makes_nobody_forget(mine):
+    ask, (first, _) = mine
+    path = f"/v1/models/{first}/predict"
+    statuses = [ask(path, body)[0] for body in (rows(ROW), rows(["x"]), rows(ROW))]
+    assert (statuses, ask.answered) == ([200, 422, 200], 1)
 
 
 def test_where_requests_are_counted_every_one_is(ada, mine):
