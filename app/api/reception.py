@@ -129,7 +129,7 @@ class Reception:
         clock, body, more = asyncio.get_running_loop().time, bytearray(), True
         end, ended = clock() + self._settings.body_seconds, Came()
         try:
-            while more and not ended and len(body) < size and self._has_room(len(body)):
+            while more and len(body) < size and self._has_room(len(body)):
                 try:
                     async with asyncio.timeout(min(IDLE_SECONDS, end - clock())):
                         message = await receive()
@@ -290,7 +290,7 @@ class Answer:
         self._app, self._environ, self.asked = app, environ, asked
         self._loop, self._receive, self._send = asyncio.get_running_loop(), receive, send
         self._start: Message = {}
-        self._begun: Callable[[], None] = _nothing
+        self._begun: Callable[[], None] | None = None
 
     def when_begun(self, act: Callable[[], None]) -> None:
         """Have the event loop do something once the application begins to answer."""
@@ -314,7 +314,8 @@ class Answer:
 
     def _begin(self, status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[..., None]:
         """Take what WSGI calls ``start_response``."""
-        self._loop.call_soon_threadsafe(self._begun)
+        if self._begun is not None:
+            self._loop.call_soon_threadsafe(self._begun)
         self._start = {
             "type": "http.response.start",
             "status": int(status[:3]),
@@ -354,10 +355,6 @@ def _again(came: Came, receive: Receive) -> Receive:
         return message
 
     return again
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 def _write(_data: bytes) -> None:
