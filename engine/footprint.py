@@ -676,6 +676,10 @@ class _Count(Workspace):
         """Count an array of truth values."""
         return self._take(shape, np.dtype(np.bool_))
 
+    def places(self, *shape: int) -> NDArray[np.intp]:
+        """Count an array of whole numbers."""
+        return self._take(shape, np.dtype(np.intp))
+
     def wire(self, units: int, *, learns: bool = True, moves: bool = False) -> Wire:
         """Count a wire."""
         self.widest = max(self.widest, (units + 1) * self.dtype.itemsize)

@@ -125,6 +125,10 @@ class Workspace:
         """Return an array of truth values."""
         return np.zeros(shape, dtype=np.bool_)
 
+    def places(self, *shape: int) -> NDArray[np.intp]:
+        """Return an array of whole numbers, to index others with."""
+        return np.zeros(shape, dtype=np.intp)
+
     def scalar(self, value: float) -> Tensor:
         """Return a number as an array without dimensions: NumPy is quicker with these."""
         return np.array(value, dtype=self.dtype)

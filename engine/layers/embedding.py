@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import spec
 from engine.arrays import Matrix, Shape, Tensor
@@ -77,9 +76,12 @@ class Embedding(Layer):
             )
         ]
 
-        def codes(place: int) -> NDArray[np.intp]:
-            """Return the codes of every step, shape (steps, batch)."""
-            return self._by_step(x.value, self.inputs)[:, place].astype(np.intp)
+        codes = workspace.places(self.steps, workspace.batch)
+        found = workspace.array(self.steps, workspace.batch, self.dimensions)
+
+        def read(place: int) -> None:
+            """Take the codes of every step."""
+            np.copyto(codes, self._by_step(x.value, self.inputs)[:, place], casting="unsafe")
 
         def forward() -> None:
             given = self._by_step(x.value, self.inputs)
@@ -87,8 +89,10 @@ class Embedding(Layer):
             answered[:, :numbers] = given[:, self.others]
             self._mask(y.value)[:] = self._mask(x.value)
             for place, part in places:
-                vectors = self.parameters[f"vectors_{place}"][codes(place)].swapaxes(1, 2)
-                answered[:, part] = self._there(vectors, x)
+                read(place)
+                # Only where it does not check the codes does it write where it is told to.
+                np.take(self.parameters[f"vectors_{place}"], codes, 0, found, mode="clip")
+                answered[:, part] = self._there(found.swapaxes(1, 2), x)
 
         dx, dy = x.gradient, y.gradient
         if dy is None:
@@ -100,10 +104,12 @@ class Embedding(Layer):
                 self._by_step(dx, self.inputs)[:, self.others] = arrived[:, :numbers]
                 self._mask(dx)[:] = self._mask(dy)
             for place, part in places:
-                found, d_vectors = codes(place).ravel(), self.gradients[f"vectors_{place}"]
+                read(place)
+                d_vectors = self.gradients[f"vectors_{place}"]
                 d = self._there(arrived[:, part], x).swapaxes(0, 1)
                 for of_dimension, d_found in zip(d_vectors.T, d, strict=True):
-                    of_dimension[:] = np.bincount(found, d_found.ravel(), len(d_vectors))
+                    total = np.bincount(codes.ravel(), d_found.ravel(), len(d_vectors))
+                    of_dimension[:] = total
 
         return Bound(y, forward, backward)
 
