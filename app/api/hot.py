@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,8 +20,11 @@ from app.api import gate, inference, models, parsing, schemas, tables
 from app.api.bodies import read_quickly
 from app.api.inference import Named
 from app.api.login import Login
+from app.api.together import Together
 from app.config import Settings
 from app.predictor import Predictor, Served
+from engine.arrays import Matrix
+from engine.data.scaling import Numbers
 from engine.model import Model
 from engine.scoring import Decision
 
@@ -94,6 +97,8 @@ TENSOR_FIELDS = frozenset(schemas.InferenceInput.model_fields)
 
 Headers = Mapping[bytes, bytes]
 Key = tuple[bytes, bytes, bytes]
+Answering = Callable[[Matrix | None], tuple[bytes, list[tuple[bytes, bytes]]]]
+Finish = Callable[[Matrix | None], "Found"]
 
 
 @dataclass(slots=True)
@@ -170,6 +175,7 @@ class HotPath:
         self._known: dict[Key, Known] = {}
         self._turn = 0
         self._lock = threading.Lock()
+        self._together = Together()
 
     def asked(self, scope: Mapping[str, Any]) -> Asked | None:
         """Return what a request asks, unless something about it is unusual."""
@@ -215,23 +221,34 @@ class HotPath:
 
     def answer(self, asked: Asked, body: bytes) -> Found | None:
         """Return the answer to a request, or None for Flask to give it, or to say what is wrong."""
-        known = self._known.get(asked.key)  # which may be over since the request began
-        if known is None or time.perf_counter() >= known.end:
+        if (found := self._remembered(asked)) is None:
             return None
-        if (model := self._predictor.kept(known.named.id)) is None:
-            return None
+        known, model = found
         try:
-            if known.endpoint == PREDICT:
-                found, headers = _predict(known.named, model, asked.headers, body)
-            else:
-                found, headers = _infer(known.named, model, asked.headers, body)
+            values, finish = _read(asked, known, model, body)
+            return finish(None if values is None else model.predict_numbers(values))
         except Exception:  # noqa: BLE001 - Flask says what is wrong
             return None
-        request_id = gate.id_of(asked.headers.get(b"x-request-id", b"").decode("latin-1"))
-        headers += (b"content-length", b"%d" % len(found)), (b"x-request-id", request_id.encode())
-        headers += LASTING
-        gate.say("POST", known.path, 200, asked.begun, request_id)
-        return Found({"type": "http.response.start", "status": 200, "headers": headers}, found)
+
+    async def answer_among_others(self, asked: Asked, body: bytes) -> Found | None:
+        """Return what `answer` does; rows are predicted with those of other requests."""
+        if (found := self._remembered(asked)) is None:
+            return None
+        known, model = found
+        try:
+            values, finish = _read(asked, known, model, body)
+            y = None if values is None else await self._together.predict(model, values)
+            return finish(y)
+        except Exception:  # noqa: BLE001 - Flask says what is wrong
+            return None
+
+    def _remembered(self, asked: Asked) -> tuple[Known, Model] | None:
+        """Return what is remembered by now, which may be over since the request began."""
+        known = self._known.get(asked.key)
+        if known is None or time.perf_counter() >= known.end:
+            return None
+        model = self._predictor.kept(known.named.id)
+        return None if model is None else (known, model)
 
     def forget(self) -> None:
         """Forget everything, for something was changed."""
@@ -287,21 +304,48 @@ def _address(scope: Mapping[str, Any], headers: Headers) -> MutableMapping[str, 
     return {"REMOTE_ADDR": str(client), "HTTP_X_FORWARDED_FOR": forwarded}
 
 
-def _predict(
+def _read(asked: Asked, known: Known, model: Model, body: bytes) -> tuple[Numbers | None, Finish]:
+    """Read what is asked; raises whatever is wrong, or unusual, about it.
+
+    Returns
+    -------
+    values : Numbers or None
+        Rows that are nothing but numbers.
+    finish : callable
+        Makes the answer of what is predicted for them; for rows of any other kind, of None.
+    """
+    read = _read_rows if known.endpoint == PREDICT else _read_tensors
+    values, answer = read(known.named, model, asked.headers, body)
+
+    def finish(y: Matrix | None) -> Found:
+        said, headers = answer(y)
+        request_id = gate.id_of(asked.headers.get(b"x-request-id", b"").decode("latin-1"))
+        headers += (b"content-length", b"%d" % len(said)), (b"x-request-id", request_id.encode())
+        headers += LASTING
+        gate.say("POST", known.path, 200, asked.begun, request_id)
+        return Found({"type": "http.response.start", "status": 200, "headers": headers}, said)
+
+    return values, finish
+
+
+def _read_rows(
     named: Named, model: Model, headers: Headers, body: bytes
-) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """Answer rows; raises whatever is wrong, or unusual, about them."""
+) -> tuple[Numbers | None, Answering]:
+    """Read rows."""
     if headers[b"content-type"] != b"application/json":
         raise ValueError("it is for Flask to look at the type")
     names = model.number_names
     values = None
     if names is not None:
         values = parsing.rows_of(body, "instances", len(names), tables.ROWS_AT_ONCE)
-    y = None if values is None else model.predict_numbers(values)
-    if y is None:
-        y = models.predict_rows(model, _instances(body))
-    found = tables.written(Served(named.id, model), y, USUAL)
-    return found, [(b"content-type", b"application/json")]
+
+    def answer(y: Matrix | None) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        if y is None:
+            y = models.predict_rows(model, _instances(body))
+        said = tables.written(Served(named.id, model), y, USUAL)
+        return said, [(b"content-type", b"application/json")]
+
+    return values, answer
 
 
 def _instances(body: bytes) -> list[Any]:
@@ -315,10 +359,10 @@ def _instances(body: bytes) -> list[Any]:
     return instances
 
 
-def _infer(
+def _read_tensors(
     named: Named, model: Model, headers: Headers, body: bytes
-) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """Answer tensors; raises whatever is wrong, or unusual, about them."""
+) -> tuple[Numbers | None, Answering]:
+    """Read tensors."""
     sent = headers.get(HEADER)
     if sent is None and (apart := parsing.data_apart(body)) is not None:
         body, sent = apart[0], b"%d" % apart[1]
@@ -326,8 +370,14 @@ def _infer(
         model, body, None if sent is None else sent.decode("latin-1"), _read_inference
     )
     accepted = headers.get(b"accept-encoding", b"").decode("latin-1")
-    found, said = inference.infer_tensors(model, asked, named, accepted)
-    return found, [(name.lower().encode(), value.encode()) for name, value in said.items()]
+
+    def answer(y: Matrix | None) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        if y is None:
+            y = inference.predict(model, asked.inputs)
+        said, about = inference.answer_tensors(model, y, asked, named, accepted)
+        return said, [(name.lower().encode(), value.encode()) for name, value in about.items()]
+
+    return inference.numbers_of(model, asked.inputs), answer
 
 
 def _read_inference(data: bytes) -> Any:

@@ -31,6 +31,8 @@ from app.config import VERSION
 from app.predictor import Served
 from app.store import names, trained_models
 from app.store.errors import NotFoundError
+from engine.arrays import Matrix
+from engine.data.scaling import Numbers
 from engine.data.table import NUMERIC, Column, InputColumn, Table, column_of, nearest
 from engine.errors import SchemaError
 from engine.model import Model
@@ -230,9 +232,9 @@ def _infer(reference: str, version: str | None) -> Response:
     body = tensors.unpack(request.get_data(), encoding, limit)
     asked = read(found, body, request.headers.get(HEADER))
     said = version or _versions(reference)[-1]
-    body, headers = infer_tensors(
-        found, asked, Named(reference, said, model_id), request.headers.get("Accept-Encoding", "")
-    )
+    y, named = predict(found, asked.inputs), Named(reference, said, model_id)
+    accepted = request.headers.get("Accept-Encoding", "")
+    body, headers = answer_tensors(found, y, asked, named, accepted)
     answered_by(model_id, said)
     return Response(body, headers=headers)
 
@@ -245,20 +247,22 @@ class Named(NamedTuple):
     id: str
 
 
-def infer_tensors(
-    found: Model, asked: Inference, named: Named, accepted: str
+def answer_tensors(
+    found: Model, y: Matrix, asked: Inference, named: Named, accepted: str
 ) -> tuple[bytes, dict[str, str]]:
     """Return the body and headers of the answer to tensors.
 
     Parameters
     ----------
     found : Model
+    y : Matrix
+        What it predicts.
     asked : Inference
     named : Named
     accepted : str
         The header that says what the answer may be packed with.
     """
-    answers = _answers(found, _predict(found, asked.inputs))
+    answers = _answers(found, y)
     wanted = dict.fromkeys(answers, asked.is_binary) if asked.outputs is None else asked.outputs
     for place, name in enumerate(wanted):
         if name not in answers:
@@ -299,15 +303,20 @@ def read(
     return tensors.read_raw(body, only.name, only.datatype, tuple(only.shape[1:]))
 
 
-def _predict(found: Model, inputs: dict[str, Values]) -> Values:
+def predict(found: Model, inputs: dict[str, Values]) -> Matrix:
     """Predict rows; those that are one tensor of numbers as the matrix that they are."""
+    values = numbers_of(found, inputs)
+    y = None if values is None else found.predict_numbers(values)
+    return found.predict(_table(found, inputs)) if y is None else y
+
+
+def numbers_of(found: Model, inputs: dict[str, Values]) -> Numbers | None:
+    """Return rows that are one tensor of numbers; None where they are anything else, or amiss."""
     if list(inputs) == [WHOLE] and found.takes_numbers and _is_whole(found):
         values = inputs[WHOLE]
         if values.dtype != object and values.shape[1:] == (len(found.inputs),) and len(values):
-            y = found.predict_numbers(values.astype(np.float64))
-            if y is not None:
-                return y
-    return found.predict(_table(found, inputs))
+            return values.astype(np.float64)
+    return None
 
 
 def _table(found: Model, inputs: dict[str, Values]) -> Table:

@@ -91,7 +91,7 @@ class Reception:
         # What only computes is answered in turn: more threads than cores would all end late.
         self._computing = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="computing")
         self._ahead: dict[Key, asyncio.Event] = {}
-        self._held_bytes = 0
+        self._held_bytes = self._held_bodies = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the process."""
@@ -114,11 +114,14 @@ class Reception:
 
     async def _serve_at_once(self, asked: Asked, receive: Receive, send: Send) -> Came:
         """Answer the short way; else return what came."""
-        body, came = await self._held(asked.size, receive)
+        self._held_bodies += 1
+        body = b""
         try:
+            body, came = await self._held(asked.size, receive)
             if len(body) != asked.size or (found := await self._compute(asked, body)) is None:
                 return came
         finally:
+            self._held_bodies -= 1
             self._held_bytes -= len(body)
         await send(found.start)
         await send({"type": "http.response.body", "body": found.body})
@@ -155,7 +158,9 @@ class Reception:
     async def _compute(self, asked: Asked, body: bytes) -> Found | None:
         """Answer the short way, in a thread if it takes long, if Flask need not answer."""
         if self._hot.is_quick(asked, body):
-            return self._hot.answer(asked, body)
+            if self._held_bodies == 1:  # nobody to wait for
+                return self._hot.answer(asked, body)
+            return await self._hot.answer_among_others(asked, body)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._computing, self._hot.answer, asked, body)
 

@@ -42,14 +42,17 @@ class Asker:
         self.hot.install(app)
         arguments = (settings, services.login, self.hot, services.scratch, Ending())
         self.reception, self.answered, self.app = Reception(app, *arguments), 0, app
-        answer = self.hot.answer
+        answer, among_others = self.hot.answer, self.hot.answer_among_others
 
-        def count(asked, body):
-            found = answer(asked, body)
+        def count(found):
             self.answered += found is not None
             return found
 
-        self.hot.answer = count
+        async def count_among_others(asked, body):
+            return count(await among_others(asked, body))
+
+        self.hot.answer = lambda asked, body: count(answer(asked, body))
+        self.hot.answer_among_others = count_among_others
 
     def scope(self, path, body, method="POST", **headers):
         """What ASGI says of a request before its body."""
