@@ -65,7 +65,7 @@ class Decision:
             Probabilities.
         """
         if self.threshold is None:
-            labels: Labels = np.argmax(y, axis=1)
+            labels: Labels = y.argmax(axis=1)
             return labels
         return np.greater_equal(y[:, 1], self.threshold).astype(np.intp)
 

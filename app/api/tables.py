@@ -128,7 +128,7 @@ def written(served: Served, y: Matrix, decision: Decision) -> bytes:
 
 def _rows(model: Model, y: Matrix, decision: Decision) -> bytes:
     """Write predictions as an array of JSON."""
-    if model.classes is None or decision != Decision() or len(y) < MANY_ROWS:
+    if len(y) < MANY_ROWS or model.classes is None or decision != Decision():
         return json_bytes(_predictions(model, y, decision))
     return _classes_of_many(model.classes, model.class_names or (), y)
 
