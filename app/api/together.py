@@ -10,6 +10,9 @@ from engine.arrays import Matrix
 from engine.data.scaling import Numbers
 from engine.model import Model
 
+MOST_ROWS = 256
+"""So many rows are predicted at once, lest the event loop stands still."""
+
 Waiting = list[tuple[Numbers, asyncio.Future[Matrix | None]]]
 
 
@@ -34,10 +37,10 @@ class Together:
         return await answer
 
     def _answer(self, model: Model) -> None:
-        waiting = self._waiting.pop(id(model))
-        parts = [values for values, _ in waiting]
+        asked = self._next(model)
+        parts = [values for values, _ in asked]
         answers = _predicted(model, parts) if len(parts) > 1 else None
-        for place, (values, answer) in enumerate(waiting):
+        for place, (values, answer) in enumerate(asked):
             if answer.done():  # its request is over
                 continue
             try:
@@ -46,6 +49,17 @@ class Together:
                 answer.set_exception(error)
             else:
                 answer.set_result(y)
+
+    def _next(self, model: Model) -> Waiting:
+        """Return whose rows are few enough together, or the first; the others wait for a turn."""
+        waiting, rows = self._waiting.pop(id(model)), 0
+        for place, (values, _) in enumerate(waiting):
+            rows += len(values)
+            if place and rows > MOST_ROWS:
+                self._waiting[id(model)] = waiting[place:]
+                asyncio.get_running_loop().call_soon(self._answer, model)
+                return waiting[:place]
+        return waiting
 
 
 def _predicted(model: Model, parts: list[Numbers]) -> list[Matrix] | None:

@@ -7,6 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from app.api import together
 from app.api.together import Together
 from engine.model import Model
 from tests.app.api.callers import parts
@@ -40,14 +41,14 @@ def predicted(monkeypatch):
 def ask(*asked):
     """Ask models at once; return what each answered."""
 
-    async def together():
+    async def ask_all():
         shared = Together()
         return await asyncio.gather(
             *(shared.predict(model, np.array(rows)) for model, rows in asked),
             return_exceptions=True,
         )
 
-    return asyncio.run(together())
+    return asyncio.run(ask_all())
 
 
 def test_what_is_asked_at_once_is_predicted_at_once_as_if_it_was_alone(model, predicted):
@@ -56,6 +57,13 @@ def test_what_is_asked_at_once_is_predicted_at_once_as_if_it_was_alone(model, pr
     for found, expected in zip(ask(*((model, rows) for rows in ROWS)), alone, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert predicted == [4]
+
+
+def test_many_rows_take_several_turns(model, predicted, monkeypatch):
+    monkeypatch.setattr(together, "MOST_ROWS", 3)
+    found = ask((model, ROWS[0] * 5), *((model, rows) for rows in ROWS * 2))
+    assert [len(y) for y in found] == [5, 1, 2, 1, 1, 2, 1]
+    assert predicted == [5, 4, 2, 4]
 
 
 def test_each_model_predicts_its_own(library, model, predicted):
@@ -85,7 +93,7 @@ def test_an_error_is_told_to_all_whose_it_is(model, monkeypatch):
 
 
 def test_a_request_that_is_gone_disturbs_nobody(model):
-    async def together():
+    async def ask_all():
         shared = Together()
         gone, stays = (
             asyncio.create_task(shared.predict(model, np.array(rows))) for rows in ROWS[:2]
@@ -94,4 +102,4 @@ def test_a_request_that_is_gone_disturbs_nobody(model):
         gone.cancel()
         return await stays
 
-    assert len(asyncio.run(together())) == 2
+    assert len(asyncio.run(ask_all())) == 2
