@@ -197,13 +197,14 @@ def end_with_parent() -> None:
     """Have the kernel kill this process once its parent has died, if it is not dead already.
 
     A process of the API whose parent was killed would hold the port for ever,
-    so that no other could be started.
+    so that no other could be started. (`is_alive` of a parent process cannot tell: it waits for the
+    end of a pipe that later children hold open as well.)
     """
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
+    if parent is not None and os.getppid() != parent.pid:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

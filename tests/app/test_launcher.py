@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from app import launcher
 from app.config import Settings, child_environment
 from app.launcher import Supervisor
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 OBEDIENT = "import time; time.sleep(600)"
 STUBBORN = (
@@ -137,6 +139,48 @@ def test_a_port_is_taken_while_somebody_listens(host):
     with socket.create_server((host, settings.port), family=family):
         assert not launcher.is_free(host, settings.port)
         assert launcher.with_free_port(settings).port != settings.port
+
+
+SIBLINGS = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+from app.launcher import end_with_parent
+
+def first(folder):
+    (folder / "first").write_text(str(os.getpid()))
+    while not (folder / "go on").exists():
+        time.sleep(0.01)
+    end_with_parent()
+    time.sleep(600)
+
+def second(folder):
+    (folder / "second").write_text(str(os.getpid()))
+    time.sleep(600)
+
+fork = multiprocessing.get_context("fork")
+for work in (first, second):
+    fork.Process(target=work, args=(Path(sys.argv[1]),)).start()
+time.sleep(600)
+"""
+"""A parent of two, the first of which looks at its parent late; the second has the first's pipe."""
+
+
+def test_one_whose_parent_died_before_it_looked_ends_all_the_same(tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SIBLINGS, str(tmp_path)], env=child_environment()
+    )
+    files = [tmp_path / name for name in ("first", "second")]
+    wait_until(lambda: all(file.exists() and file.read_text() for file in files))
+    first, second = (psutil.Process(int(file.read_text())) for file in files)
+    try:
+        parent.kill()
+        parent.wait()
+        (tmp_path / "go on").touch()
+        first.wait(PATIENCE_SECONDS)
+    finally:
+        for process in (first, second):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def test_the_api_is_served_as_the_settings_say():
