@@ -65,11 +65,11 @@ class Together:
 def _predicted(model: Model, parts: list[Numbers]) -> list[Matrix] | None:
     """Return the answers to all parts, or None if there is one that has to be looked at alone."""
     rows = [len(values) for values in parts]
-    # A network has memory of its own for every power of two.
-    filled = np.zeros((1 << (sum(rows) - 1).bit_length(), parts[0].shape[1]))
-    np.concatenate(parts, out=filled[: sum(rows)])
     try:
+        # A network has memory of its own for every power of two.
+        filled = np.zeros((1 << (sum(rows) - 1).bit_length(), parts[0].shape[1]))
+        np.concatenate(parts, out=filled[: sum(rows)])
         y = model.predict_numbers(filled)
-    except Exception:  # noqa: BLE001 - whose fault it is will be found out
+    except Exception:  # noqa: BLE001 - each is predicted alone, and told what is wrong with it
         return None
     return None if y is None else np.split(y[: sum(rows)], np.cumsum(rows[:-1]))

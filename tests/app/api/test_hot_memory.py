@@ -183,7 +183,7 @@ def test_who_reads_a_long_answer_slowly_keeps_nobody_waiting(mine, monkeypatch):
             return messages.pop() if messages else await asyncio.Event().wait()
 
         slow = asyncio.create_task(ask.reception(ask.scope(path, long), receive, send))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # for it to go ahead
         async with asyncio.timeout(PATIENCE_SECONDS):
             answer = await ask.ask(path, rows(ROW))
         assert not slow.done()
@@ -203,7 +203,7 @@ def test_half_a_body_of_one_who_waited_is_never_taken_for_the_whole(mine, monkey
 
     async def both():
         leader = asyncio.create_task(ask.ask(path, INFERENCE))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # for it to go ahead
         return await asyncio.gather(leader, ask.ask(path, long, **raw))
 
     assert [status for status, _, _ in asyncio.run(both())] == [200, 400]

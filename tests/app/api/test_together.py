@@ -92,13 +92,21 @@ def test_an_error_is_told_to_all_whose_it_is(model, monkeypatch):
     assert isinstance(failed, MemoryError)
 
 
+def test_nobody_is_left_waiting_where_there_is_no_memory_for_all(model, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "concatenate", fail)
+    assert [len(y) for y in ask((model, ROWS[0]), (model, ROWS[1]))] == [1, 2]
+
+
 def test_a_request_that_is_gone_disturbs_nobody(model):
     async def ask_all():
         shared = Together()
         gone, stays = (
             asyncio.create_task(shared.predict(model, np.array(rows))) for rows in ROWS[:2]
         )
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # for both to ask
         gone.cancel()
         return await stays
 
